@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The core of torchkeep, all that needs no LibTorch: Value, save, load, Error.
+#pragma once
+
+#include <torchkeep/base/error.h>
+#include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/state/value.h>

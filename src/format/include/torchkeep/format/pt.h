@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// torch.save's zip format (.pt): a Value to a Plan, and a file's bytes back to a Value.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <torchkeep/base/bytes.h>
+#include <torchkeep/format/plan.h>
+#include <torchkeep/state/value.h>
+
+namespace torchkeep {
+
+/// Limits a reader checks before it asks for memory. The defaults suit any honest checkpoint.
+struct Limits {
+  std::uint64_t max_pickle_bytes = std::uint64_t{1} << 30;      ///< size of data.pkl
+  std::uint64_t max_records = std::uint64_t{1} << 24;           ///< entries of the zip
+  std::uint64_t max_objects = std::uint64_t{1} << 28;           ///< objects the pickle may make
+};
+
+/// How to read a .pt file.
+struct PtReadOptions {
+  /// Check the CRC-32 of every record when its bytes are handed out. A stored 0 on a non-empty record means
+  /// "not computed" (PyTorch can switch it off) and is accepted.
+  bool verify = true;
+  Limits limits;
+};
+
+/// The layout of the file that torch.save would write for `value`: records data.pkl, .format_version,
+/// .storage_alignment, byteorder, data/0 ..., version, stored, 64-byte aligned, root folder "archive".
+/// Throws Error (unsupported, with the key path) for what PyTorch's safe loader could not read back.
+Plan plan_pt(const Value& value);
+
+/// Reads the structure of a .pt file. Storages of the result are records of `file`: their bytes are read, and their
+/// CRC checked, when somebody asks for them. Throws Error (corrupt, refused, unsupported) naming file, record and offset.
+Value read_pt(std::shared_ptr<const ReadAt> file, const PtReadOptions& options = {});
+
+}  // namespace torchkeep

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The bytes under tensors. Several tensors may view one storage; where its bytes come from is the subclass's business.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <torchkeep/base/bytes.h>
+
+namespace torchkeep {
+
+/// A run of bytes that tensors view: memory we own, a live tensor's memory, a record of a file, a device.
+/// Immutable through this interface; reading is safe from several threads at once.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  /// Number of bytes.
+  virtual std::uint64_t nbytes() const noexcept = 0;
+  /// Copies bytes [offset, offset + out.size()) into `out`. Throws Error when that fails (I/O, checksum, range).
+  virtual void read(std::uint64_t offset, MutableBytes out) const = 0;
+  /// All bytes, when they lie in memory that the CPU can read for as long as this storage lives; else nullptr.
+  virtual const std::byte* data() const noexcept { return nullptr; }
+  /// Two storages with equal identity are the same memory: they are written once and stay shared after a load.
+  virtual const void* identity() const noexcept { return this; }
+  /// Where PyTorch keeps it: "cpu", "cuda:0", "mps", "meta".
+  virtual const std::string& location() const noexcept;
+};
+
+using StoragePtr = std::shared_ptr<const Storage>;
+
+/// Memory owned by the storage, 64-byte aligned, uninitialised at first.
+class OwnedStorage final : public Storage {
+ public:
+  /// Throws Error (refused) when the memory cannot be had.
+  explicit OwnedStorage(std::uint64_t nbytes, std::string location = "cpu");
+  /// A copy of `bytes`.
+  explicit OwnedStorage(Bytes bytes, std::string location = "cpu");
+
+  std::uint64_t nbytes() const noexcept override { return nbytes_; }
+  void read(std::uint64_t offset, MutableBytes out) const override;
+  const std::byte* data() const noexcept override { return data_.get(); }
+  const std::string& location() const noexcept override { return location_; }
+  /// For the one who fills it, before it is shared.
+  MutableBytes mutable_bytes() noexcept { return {data_.get(), static_cast<std::size_t>(nbytes_)}; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const noexcept;
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  std::uint64_t nbytes_;
+  std::string location_;
+};
+
+/// A copy of any storage in owned memory (same location text).
+StoragePtr materialize(const Storage& storage);
+
+}  // namespace torchkeep
