@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The one seam to the file system: whatever torchkeep writes, renames, syncs, reads or locks goes through an Fs.
+//
+// Everything above takes an Fs& as an argument, so a test can hand in another one (in memory, failing, crashing).
+// A faster way to write (direct, io_uring) is another File; a faster way to read (direct, mapped) is another ReadAt;
+// both come out of the Fs that knows the system they need. No method returns EINTR or a short count.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <torchkeep/base/bytes.h>
+
+namespace torchkeep {
+
+/// A file open for writing. Its destructor closes it, never syncs and never throws.
+class File {
+ public:
+  File() = default;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  virtual ~File() = default;
+
+  /// Writes all of `bytes` at `offset` or throws Error (io); a gap before `offset` reads as zeros.
+  /// Several threads may write ranges that do not overlap at the same time.
+  virtual void write_at(std::uint64_t offset, Bytes bytes) = 0;
+  /// Has space set aside for the first `size` bytes; the file's length does not change. True: writes below `size`
+  /// cannot fail for lack of space. False: this file system has no such promise (zeros are never written instead).
+  /// Throws Error (io) with the system error ENOSPC, EDQUOT or EFBIG when that much cannot be had.
+  virtual bool reserve(std::uint64_t size) = 0;
+  /// Returns when all bytes and the length are on stable storage. A sync that failed once fails ever after: the
+  /// kernel reports a lost write only once, so a later success would prove nothing.
+  virtual void sync() = 0;
+  /// Closes the file and reports what only closing reveals (a quota on a network file system). Nothing on a closed one.
+  virtual void close() = 0;
+  /// The path it was opened with, for errors.
+  virtual const std::string& path() const noexcept = 0;
+};
+
+enum class FileKind { regular, directory, other };
+
+/// What `Fs::status` tells about a path, symbolic links followed.
+struct FileStatus {
+  FileKind kind = FileKind::regular;
+  std::uint64_t size = 0;  ///< bytes
+  unsigned mode = 0;       ///< permission bits (0777)
+};
+
+/// How a file is created.
+struct CreateOptions {
+  unsigned mode = 0666;     ///< permission bits asked for
+  bool exact_mode = false;  ///< false: the process's umask takes bits away; true: exactly `mode`
+};
+
+/// A lock that is held until this object is destroyed or the process ends, however it ends.
+class FileLock {
+ public:
+  FileLock() = default;
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+  virtual ~FileLock() = default;
+  /// Takes the lock again if this process lost it (closing any other descriptor of the lock file does that) and throws
+  /// Error (busy) if another has it by now, if the lock file was deleted, or in a forked child. Two system calls:
+  /// cheap enough before every save.
+  virtual void confirm() = 0;
+};
+
+/// The outcome of `Fs::try_lock`.
+struct LockAttempt {
+  std::unique_ptr<FileLock> lock;  ///< null when another process or another part of this one holds it
+  std::int64_t holder_pid = 0;     ///< process that holds it; 0 when not known (another host or container)
+  std::string holder_note;         ///< the note its holder left; may be old or empty
+};
+
+/// A file system. Paths are as the system takes them; errors are Error with the path and the action: Code::not_found
+/// when the path does not exist, Code::invalid_argument when a folder or device stands where a file is expected,
+/// Code::io otherwise, with the system error. Safe to use from several threads.
+class Fs {
+ public:
+  Fs() = default;
+  Fs(const Fs&) = delete;
+  Fs& operator=(const Fs&) = delete;
+  virtual ~Fs() = default;
+
+  /// A new, empty file. It must not exist (system error EEXIST), not even as a dangling link.
+  virtual std::unique_ptr<File> create(const std::string& path, const CreateOptions& options) = 0;
+  /// A file to change in place, created when missing (mode 0666 less the umask); what it holds is kept. For logs:
+  /// a checkpoint is only ever published.
+  virtual std::unique_ptr<File> open_write(const std::string& path) = 0;
+  /// An existing file to read.
+  virtual std::unique_ptr<ReadAt> open_read(const std::string& path) = 0;
+  /// Moves a file to another name of the same file system, atomically replacing what is there. A link is not followed.
+  virtual void rename(const std::string& from, const std::string& to) = 0;
+  /// Removes a file or a link, not a folder.
+  virtual void remove(const std::string& path) = 0;
+  /// Returns when all entries made, renamed and removed in this folder are on stable storage. Nothing where the file
+  /// system cannot sync a folder.
+  virtual void sync_directory(const std::string& path) = 0;
+  /// Creates one folder (mode 0777 less the umask). False when it was there.
+  virtual bool make_directory(const std::string& path) = 0;
+
+  /// The names in a folder, sorted, without "." and "..".
+  virtual std::vector<std::string> list(const std::string& path) = 0;
+  /// What is at `path`; nothing when it does not exist.
+  virtual std::optional<FileStatus> status(const std::string& path) = 0;
+  /// Where the symbolic link `path` points, as written in it; nothing when it is not a link or does not exist.
+  virtual std::optional<std::string> read_link(const std::string& path) = 0;
+  /// Bytes an ordinary user may still write to the file system that holds `path`; nothing when it does not say.
+  virtual std::optional<std::uint64_t> free_space(const std::string& path) = 0;
+
+  /// Tries to lock `path` for this process alone, without waiting; the file is created when missing and then holds
+  /// `note`. Throws Error (unsupported) where the file system has no locks. Most programs want Lock (lock.h).
+  virtual LockAttempt try_lock(const std::string& path, const std::string& note) = 0;
+};
+
+/// The file system of the running machine.
+Fs& posix_fs() noexcept;
+
+}  // namespace torchkeep

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The file system of the running machine; the only file that calls rename, fsync and their kind.
+#include <algorithm>
+#include <cstdio>
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <limits>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <torchkeep/base/checked.h>
+
+#include "posix.h"
+
+namespace torchkeep {
+namespace {
+
+using posix::Descriptor;
+using posix::fail;
+using posix::retry;
+
+// Linux cuts one call at 2 GiB less a page, macOS refuses more than INT_MAX.
+constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;
+
+// ---- where the systems differ
+// -----------------------------------------------------------------------------------------
+
+/// fsync that reaches the disk itself. 0 or errno.
+int sync_descriptor(int fd) {
+#if defined(__APPLE__)
+  // fsync stops at the drive's cache there; file systems that lack the full one report ENOTSUP or EINVAL.
+  if (retry([&] { return ::fcntl(fd, F_FULLFSYNC); }) == 0) return 0;
+#endif
+  return retry([&] { return ::fsync(fd); }) == 0 ? 0 : errno;
+}
+
+/// Allocates the first `size` bytes without changing the length. 0 or errno. Not posix_fallocate: where the file system
+/// cannot allocate, that one writes zeros.
+int allocate(int fd, std::uint64_t size) {
+#if defined(__linux__)
+  // tmpfs starts over after a signal, so a program with a fast timer might never get through: give up politely.
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    if (::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0) return 0;
+    if (errno != EINTR) return errno;
+  }
+  return EOPNOTSUPP;
+#else
+  fstore_t store{F_ALLOCATEALL, F_PEOFPOSMODE, 0, static_cast<off_t>(size), 0};
+  return retry([&] { return ::fcntl(fd, F_PREALLOCATE, &store); }) == 0 ? 0 : errno;
+#endif
+}
+
+// ---- helpers
+// ----------------------------------------------------------------------------------------------------------
+
+[[noreturn]] void fail_at(int error, std::string_view action, const std::string& path, std::uint64_t offset) {
+  Where where;
+  where.file = path;
+  where.offset = offset;
+  throw Error::from_errno(error, action, std::move(where));
+}
+
+[[noreturn]] void fail_directory(const std::string& path) {
+  Where where;
+  where.file = path;
+  throw Error(Code::invalid_argument, "expected a file, found a folder; name a file in it", std::move(where))
+      .with_errno(EISDIR);
+}
+
+FileStatus to_status(const struct stat& info) {
+  FileStatus status;
+  status.kind = S_ISREG(info.st_mode)   ? FileKind::regular
+                : S_ISDIR(info.st_mode) ? FileKind::directory
+                                        : FileKind::other;
+  status.size = static_cast<std::uint64_t>(info.st_size);
+  status.mode = info.st_mode & 0777U;
+  return status;
+}
+
+/// The status of an open file; throws unless it is a regular one.
+FileStatus require_regular(const Descriptor& file, const std::string& path) {
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) fail(errno, "read the file's status", path);
+  const FileStatus status = to_status(info);
+  if (status.kind == FileKind::directory) fail_directory(path);
+  if (status.kind != FileKind::regular) {
+    Where where;
+    where.file = path;
+    throw Error(Code::invalid_argument, "expected a regular file, found a device, pipe or socket", std::move(where));
+  }
+  return status;
+}
+
+/// The largest file this process may write (ulimit -f). Beyond it the kernel would not only fail the call but send
+/// SIGXFSZ, which ends the program.
+std::uint64_t file_size_limit() {
+  rlimit limit{};
+  constexpr auto kLargestOffset = static_cast<std::uint64_t>(std::numeric_limits<off_t>::max());
+  if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kLargestOffset;
+  return std::min<std::uint64_t>(limit.rlim_cur, kLargestOffset);
+}
+
+// ---- open files
+// -------------------------------------------------------------------------------------------------------
+
+class PosixFile final : public File {
+ public:
+  PosixFile(Descriptor file, std::string path) : file_(std::move(file)), path_(std::move(path)) {}
+
+  void write_at(std::uint64_t offset, Bytes bytes) override {
+    const auto end = checked_add<std::uint64_t>(offset, bytes.size());
+    if (!end || *end > size_limit_) fail_at(EFBIG, fmt::format("write {} bytes", bytes.size()), path_, offset);
+    while (!bytes.empty()) {
+      const std::size_t count = std::min(bytes.size(), kLargestTransfer);
+      const ssize_t written =
+          retry([&] { return ::pwrite(file_.get(), bytes.data(), count, static_cast<off_t>(offset)); });
+      if (written <= 0) fail_at(written == 0 ? EIO : errno, fmt::format("write {} bytes", bytes.size()), path_, offset);
+      bytes = bytes.subspan(static_cast<std::size_t>(written));
+      offset += static_cast<std::uint64_t>(written);
+    }
+  }
+
+  bool reserve(std::uint64_t size) override {
+    if (size == 0) return true;
+    const int error = size > size_limit_ ? EFBIG : allocate(file_.get(), size);
+    if (error == EOPNOTSUPP || error == ENOTSUP || error == ENOSYS || error == EINVAL) return false;
+    if (error != 0) fail(error, fmt::format("reserve {} bytes", size), path_);
+    return true;
+  }
+
+  void sync() override {
+    if (sync_error_ == 0) sync_error_ = sync_descriptor(file_.get());
+    if (sync_error_ != 0) fail(sync_error_, "sync the file to disk", path_);
+  }
+
+  void close() override {
+    if (!file_.valid()) return;
+    // After EINTR the descriptor is closed all the same on the systems we know; closing twice could hit another's file.
+    if (::close(file_.release()) != 0 && errno != EINTR) fail(errno, "close the file", path_);
+  }
+
+  const std::string& path() const noexcept override { return path_; }
+
+ private:
+  Descriptor file_;
+  std::string path_;
+  std::uint64_t size_limit_ = file_size_limit();
+  int sync_error_ = 0;
+};
+
+class PosixReadAt final : public ReadAt {
+ public:
+  PosixReadAt(Descriptor file, std::uint64_t size, std::string path)
+      : file_(std::move(file)), size_(size), path_(std::move(path)) {}
+
+  std::uint64_t size() const override { return size_; }
+
+  void read_at(std::uint64_t offset, MutableBytes out) const override {
+    if (offset > size_ || out.size() > size_ - offset) fail_short(offset, "the file ends before these bytes");
+    while (!out.empty()) {
+      const std::size_t count = std::min(out.size(), kLargestTransfer);
+      const ssize_t got = retry([&] { return ::pread(file_.get(), out.data(), count, static_cast<off_t>(offset)); });
+      if (got < 0) fail_at(errno, fmt::format("read {} bytes", out.size()), path_, offset);
+      if (got == 0) fail_short(offset, "the file was cut short while it was being read");
+      out = out.subspan(static_cast<std::size_t>(got));
+      offset += static_cast<std::uint64_t>(got);
+    }
+  }
+
+  const std::string& name() const override { return path_; }
+
+ private:
+  [[noreturn]] void fail_short(std::uint64_t offset, const char* message) const {
+    Where where;
+    where.file = path_;
+    where.offset = offset;
+    throw Error(Code::corrupt, fmt::format("{} (it had {} bytes when opened)", message, size_), std::move(where));
+  }
+
+  Descriptor file_;
+  std::uint64_t size_;
+  std::string path_;
+};
+
+// ---- the file system
+// --------------------------------------------------------------------------------------------------
+
+Descriptor open_directory(const std::string& path, std::string_view action) {
+  Descriptor directory(retry([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+  if (!directory.valid()) fail(errno, action, path);
+  return directory;
+}
+
+class PosixFs final : public Fs {
+ public:
+  std::unique_ptr<File> create(const std::string& path, const CreateOptions& options) override {
+    Descriptor file(
+        retry([&] { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode_t(options.mode)); }));
+    if (!file.valid()) fail(errno, "create the file", path);
+    // Only when it differs: file systems without modes refuse any change.
+    if (options.exact_mode && require_regular(file, path).mode != options.mode &&
+        ::fchmod(file.get(), mode_t(options.mode)) != 0) {
+      const int error = errno;
+      ::unlink(path.c_str());
+      fail(error, fmt::format("give the file mode {:04o}", options.mode), path);
+    }
+    return std::make_unique<PosixFile>(std::move(file), path);
+  }
+
+  std::unique_ptr<File> open_write(const std::string& path) override {
+    // O_NONBLOCK: do not wait for the other end of a pipe; regular files ignore it.
+    Descriptor file(retry([&] { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666); }));
+    if (!file.valid() && errno == EISDIR) fail_directory(path);
+    if (!file.valid()) fail(errno, "open the file for writing", path);
+    require_regular(file, path);
+    return std::make_unique<PosixFile>(std::move(file), path);
+  }
+
+  std::unique_ptr<ReadAt> open_read(const std::string& path) override {
+    if (auto note = posix::note_of_held_lock(path)) return std::make_unique<MemoryReadAt>(std::move(*note), path);
+    Descriptor file(retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); }));
+    if (!file.valid()) fail(errno, "open the file for reading", path);
+    const std::uint64_t size = require_regular(file, path).size;
+    return std::make_unique<PosixReadAt>(std::move(file), size, path);
+  }
+
+  void rename(const std::string& from, const std::string& to) override {
+    if (::rename(from.c_str(), to.c_str()) != 0) fail(errno, fmt::format("rename '{}' to this name", from), to);
+  }
+
+  void remove(const std::string& path) override {
+    if (::unlink(path.c_str()) != 0) fail(errno, "remove the file", path);
+  }
+
+  void sync_directory(const std::string& path) override {
+    const Descriptor directory = open_directory(path, "open the folder to sync it");
+    const int error = sync_descriptor(directory.get());
+    // Some network and user-space file systems have no sync for folders and say so like this.
+    if (error != 0 && error != EINVAL && error != ENOTSUP) fail(error, "sync the folder to disk", path);
+  }
+
+  bool make_directory(const std::string& path) override {
+    if (::mkdir(path.c_str(), 0777) == 0) return true;
+    const int error = errno;
+    const auto there = error == EEXIST ? status(path) : std::nullopt;
+    if (!there || there->kind != FileKind::directory) fail(error, "create the folder", path);
+    return false;
+  }
+
+  std::vector<std::string> list(const std::string& path) override {
+    Descriptor directory = open_directory(path, "open the folder");
+    const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(directory.get()), ::closedir);
+    if (!stream) fail(errno, "open the folder", path);
+    directory.release();
+    std::vector<std::string> names;
+    errno = 0;
+    while (const dirent* entry = ::readdir(stream.get())) {
+      const std::string_view name = entry->d_name;
+      if (name != "." && name != "..") names.emplace_back(name);
+      errno = 0;
+    }
+    if (errno != 0) fail(errno, "list the folder", path);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  std::optional<FileStatus> status(const std::string& path) override {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) == 0) return to_status(info);
+    if (errno != ENOENT && errno != ENOTDIR) fail(errno, "read the file's status", path);
+    return std::nullopt;
+  }
+
+  std::optional<std::string> read_link(const std::string& path) override {
+    std::string target(256, '\0');
+    while (true) {
+      const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
+      if (length < 0 && errno != EINVAL && errno != ENOENT && errno != ENOTDIR) fail(errno, "read the link", path);
+      if (length < 0) return std::nullopt;
+      if (static_cast<std::size_t>(length) < target.size()) {
+        target.resize(static_cast<std::size_t>(length));
+        return target;
+      }
+      target.resize(target.size() * 2);
+    }
+  }
+
+  std::optional<std::uint64_t> free_space(const std::string& path) override {
+    struct statvfs info {};
+    if (retry([&] { return ::statvfs(path.c_str(), &info); }) != 0) fail(errno, "read the free space", path);
+    if (info.f_blocks == 0) return std::nullopt;
+    return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
+  }
+
+  LockAttempt try_lock(const std::string& path, const std::string& note) override {
+    return posix::try_lock(path, note);
+  }
+};
+
+}  // namespace
+
+Fs& posix_fs() noexcept {
+  static PosixFs fs;
+  return fs;
+}
+
+}  // namespace torchkeep
