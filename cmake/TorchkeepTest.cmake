@@ -1,0 +1,45 @@
+# How tests are registered. A tests/**/*_test.cpp that no call names fails the configuration (torchkeep_check_tests).
+
+# Makes the program a ctest test and remembers its sources.
+function(torchkeep_register_test name labels)
+  foreach(source IN LISTS ARGN)
+    get_filename_component(source "${source}" ABSOLUTE)
+    set_property(GLOBAL APPEND PROPERTY TORCHKEEP_TEST_SOURCES "${source}")
+  endforeach()
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT 900)
+endfunction()
+
+# torchkeep_test(NAME SOURCES file... [LIBRARIES target...] [LABELS label...])
+# A GoogleTest program of the core; a ctest test of that name with the label "core".
+function(torchkeep_test name)
+  cmake_parse_arguments(TEST "" "" "SOURCES;LIBRARIES;LABELS" ${ARGN})
+  add_executable(${name} ${TEST_SOURCES})
+  torchkeep_compile_options(${name})
+  target_link_libraries(${name} PRIVATE torchkeep torchkeep_test_support GTest::gtest GTest::gtest_main ${TEST_LIBRARIES})
+  torchkeep_register_test(${name} "core;${TEST_LABELS}" ${TEST_SOURCES})
+endfunction()
+
+# torchkeep_pytest(NAME FILES file... [LABELS label...])
+# Runs the files with pytest, as one ctest test. The tests find our programs in the folder TORCHKEEP_BIN and the
+# project's root in TORCHKEEP_ROOT.
+function(torchkeep_pytest name)
+  cmake_parse_arguments(TEST "" "" "FILES;LABELS" ${ARGN})
+  list(TRANSFORM TEST_FILES PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
+  add_test(NAME ${name} COMMAND "${Python3_EXECUTABLE}" -m pytest -q -p no:cacheprovider ${TEST_FILES})
+  set_tests_properties(${name} PROPERTIES LABELS "python;${TEST_LABELS}" TIMEOUT 900 ENVIRONMENT
+    "TORCHKEEP_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};TORCHKEEP_ROOT=${PROJECT_SOURCE_DIR};PYTHONDONTWRITEBYTECODE=1")
+endfunction()
+
+function(torchkeep_check_tests)
+  file(GLOB_RECURSE found CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/*_test.cpp")
+  get_property(registered GLOBAL PROPERTY TORCHKEEP_TEST_SOURCES)
+  list(REMOVE_ITEM found ${registered})
+  if(NOT TORCHKEEP_BUILD_TORCH)
+    list(FILTER found EXCLUDE REGEX "/tests/torch/")
+  endif()
+  if(found)
+    list(JOIN found "\n  " names)
+    message(FATAL_ERROR "No torchkeep_test() names these tests, so they would never run:\n  ${names}")
+  endif()
+endfunction()

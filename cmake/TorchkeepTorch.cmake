@@ -1,0 +1,48 @@
+# Targets that include LibTorch's headers. Those take half a minute to compile, so they are compiled once, into a
+# precompiled header that all such targets share.
+
+option(TORCHKEEP_TORCH_PCH "Compile LibTorch's headers once for all targets that use them" ON)
+
+# torchkeep_torch_options(TARGET [SCOPE]): compiles TARGET with our warnings, against LibTorch and the shared precompiled
+# <torch/torch.h>. SCOPE (PRIVATE by default) says whether users of TARGET link LibTorch too.
+function(torchkeep_torch_options target)
+  set(scope PRIVATE)
+  if(ARGC GREATER 1)
+    set(scope ${ARGV1})
+  endif()
+  torchkeep_compile_options(${target})
+  # Not fmt::fmt: the wheel's include folder has a newer {fmt} in it, which does not fit the library we link.
+  target_link_libraries(${target} ${scope} LibTorch::LibTorch PRIVATE fmt::fmt-header-only)
+  # A precompiled header fits only where -fPIC or -fPIE is the same; programs run as well with -fPIC.
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${target} PRIVATE -fPIC)
+  if(NOT TORCHKEEP_TORCH_PCH)
+    return()
+  endif()
+  if(NOT TARGET torchkeep_torch_pch)
+    file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/torchkeep_torch_pch.cpp" CONTENT "// Carries the precompiled header.\n")
+    add_library(torchkeep_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torchkeep_torch_pch.cpp")
+    target_precompile_headers(torchkeep_torch_pch PRIVATE <torch/torch.h>)
+    set(TORCHKEEP_TORCH_PCH OFF)  # here only: this target owns the header, and must otherwise be like the others
+    torchkeep_torch_options(torchkeep_torch_pch)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM torchkeep_torch_pch)
+endfunction()
+
+# torchkeep_torch_program(NAME SOURCES file... [LIBRARIES target...])
+# A program that uses LibTorch through torchkeep::torch (examples, the demo, peers of Python tests).
+function(torchkeep_torch_program name)
+  cmake_parse_arguments(PROGRAM "" "" "SOURCES;LIBRARIES" ${ARGN})
+  add_executable(${name} ${PROGRAM_SOURCES})
+  torchkeep_torch_options(${name})
+  target_link_libraries(${name} PRIVATE torchkeep::torch ${PROGRAM_LIBRARIES})
+endfunction()
+
+# torchkeep_torch_test(NAME SOURCES file... [LIBRARIES target...] [LABELS label...])
+# A GoogleTest program that uses LibTorch; a ctest test of that name with the label "torch".
+function(torchkeep_torch_test name)
+  cmake_parse_arguments(TEST "" "" "SOURCES;LIBRARIES;LABELS" ${ARGN})
+  torchkeep_torch_program(${name} SOURCES ${TEST_SOURCES}
+    LIBRARIES torchkeep_test_support GTest::gtest GTest::gtest_main ${TEST_LIBRARIES})
+  torchkeep_register_test(${name} "torch;${TEST_LABELS}" ${TEST_SOURCES})
+endfunction()
