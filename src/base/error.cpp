@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Builds the one-line text of an Error.
-#include <fmt/format.h>
-
 #include <cerrno>
+#include <fmt/format.h>
 #include <system_error>
+
 #include <torchkeep/base/error.h>
 
 namespace torchkeep {
@@ -17,8 +17,10 @@ std::string describe(const std::string& message, const Where& where) {
   };
   if (!where.record.empty()) add(where.record);
   if (where.offset) {
-    if (text.empty()) add(fmt::format("at byte {}", *where.offset));
-    else text += fmt::format(" at byte {}", *where.offset);
+    if (text.empty())
+      add(fmt::format("at byte {}", *where.offset));
+    else
+      text += fmt::format(" at byte {}", *where.offset);
   }
   if (!where.key.empty()) add(fmt::format("key '{}'", where.key));
   add(message);
@@ -29,20 +31,31 @@ std::string describe(const std::string& message, const Where& where) {
 
 std::string_view to_string(Code code) noexcept {
   switch (code) {
-    case Code::not_found: return "not_found";
-    case Code::corrupt: return "corrupt";
-    case Code::unsupported: return "unsupported";
-    case Code::refused: return "refused";
-    case Code::mismatch: return "mismatch";
-    case Code::io: return "io";
-    case Code::busy: return "busy";
-    case Code::invalid_argument: return "invalid_argument";
+    case Code::not_found:
+      return "not_found";
+    case Code::corrupt:
+      return "corrupt";
+    case Code::unsupported:
+      return "unsupported";
+    case Code::refused:
+      return "refused";
+    case Code::mismatch:
+      return "mismatch";
+    case Code::io:
+      return "io";
+    case Code::busy:
+      return "busy";
+    case Code::invalid_argument:
+      return "invalid_argument";
   }
   return "unknown";
 }
 
 Error::Error(Code code, std::string message, Where where)
-    : std::runtime_error(describe(message, where)), code_(code), message_(std::move(message)), where_(std::move(where)) {}
+    : std::runtime_error(describe(message, where)),
+      code_(code),
+      message_(std::move(message)),
+      where_(std::move(where)) {}
 
 Error Error::at(const Where& where) const {
   Where merged = where_;

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+
 #include <torchkeep/base/error.h>
 
 namespace torchkeep {
@@ -17,7 +18,9 @@ using Bytes = std::span<const std::byte>;
 using MutableBytes = std::span<std::byte>;
 
 /// The bytes of a text, without copying.
-inline Bytes as_bytes(std::string_view text) noexcept { return std::as_bytes(std::span(text.data(), text.size())); }
+inline Bytes as_bytes(std::string_view text) noexcept {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 /// The text over bytes, without copying.
 inline std::string_view as_text(Bytes bytes) noexcept {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -42,7 +45,8 @@ class MemoryReadAt final : public ReadAt {
   std::uint64_t size() const override { return bytes_.size(); }
   void read_at(std::uint64_t offset, MutableBytes out) const override {
     if (offset > bytes_.size() || out.size() > bytes_.size() - offset) {
-      throw Error(Code::corrupt, "the file ends before these bytes", {.file = name_, .record = {}, .offset = offset, .key = {}});
+      throw Error(Code::corrupt, "the file ends before these bytes",
+                  {.file = name_, .record = {}, .offset = offset, .key = {}});
     }
     if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
   }
@@ -69,8 +73,7 @@ class ByteReader {
 
   /// An unsigned or signed integer, or a float, stored little-endian.
   template <class T>
-    requires std::is_arithmetic_v<T>
-  T read() {
+  requires std::is_arithmetic_v<T> T read() {
     T value;
     const Bytes field = take(sizeof(T));
     std::memcpy(&value, field.data(), sizeof(T));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+
 #include <torchkeep/base/bytes.h>
 
 namespace torchkeep {

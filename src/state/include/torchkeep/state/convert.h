@@ -5,9 +5,10 @@
 #include <limits>
 #include <map>
 #include <string>
-#include <torchkeep/state/value.h>
 #include <tuple>
 #include <vector>
+
+#include <torchkeep/state/value.h>
 
 namespace torchkeep {
 
@@ -75,9 +76,9 @@ std::uint64_t to_uint64(const Value& value, std::uint64_t high);
 double to_double(const Value& value);
 
 template <class T>
-concept PlainInteger = std::integral<T> && !std::same_as<T, bool> && !std::same_as<T, char> &&
-                       !std::same_as<T, wchar_t> && !std::same_as<T, char8_t> && !std::same_as<T, char16_t> &&
-                       !std::same_as<T, char32_t>;
+concept PlainInteger =
+    std::integral<T> && !std::same_as<T, bool> && !std::same_as<T, char> && !std::same_as<T, wchar_t> &&
+    !std::same_as<T, char8_t> && !std::same_as<T, char16_t> && !std::same_as<T, char32_t>;
 }  // namespace detail
 
 template <>
@@ -89,8 +90,10 @@ struct Convert<bool> {
 template <detail::PlainInteger T>
 struct Convert<T> {
   static Value to_value(T value) {
-    if constexpr (std::is_signed_v<T>) return detail::make_integer(Integer(value));
-    else return detail::make_integer(Integer::from_unsigned(value));
+    if constexpr (std::is_signed_v<T>)
+      return detail::make_integer(Integer(value));
+    else
+      return detail::make_integer(Integer::from_unsigned(value));
   }
   static T from_value(const Value& value) {
     if constexpr (std::is_signed_v<T>) {
@@ -216,18 +219,15 @@ struct Convert<Size> {
 /// A list; from any list, tuple or torch.Size.
 template <class T>
 struct Convert<std::vector<T>> {
-  static Value to_value(const std::vector<T>& elements)
-    requires ToValue<T> || std::same_as<T, Value>
-  {
+  static Value to_value(const std::vector<T>& elements) requires ToValue<T> || std::same_as<T, Value> {
     return Value::sequence(Kind::list, std::vector<Value>(elements.begin(), elements.end()));
   }
-  static std::vector<T> from_value(const Value& value)
-    requires FromValue<T>
-  {
+  static std::vector<T> from_value(const Value& value) requires FromValue<T> {
     if (!value.is_sequence()) value.fail_kind("list");
     std::vector<T> elements;
     elements.reserve(value.size());
-    for (std::size_t i = 0; i < value.size(); ++i) elements.push_back(value[static_cast<std::int64_t>(i)].template to<T>());
+    for (std::size_t i = 0; i < value.size(); ++i)
+      elements.push_back(value[static_cast<std::int64_t>(i)].template to<T>());
     return elements;
   }
 };
@@ -235,19 +235,16 @@ struct Convert<std::vector<T>> {
 /// A dict with string keys, sorted as std::map sorts; from any mapping whose keys are strings.
 template <class T>
 struct Convert<std::map<std::string, T>> {
-  static Value to_value(const std::map<std::string, T>& entries)
-    requires ToValue<T> || std::same_as<T, Value>
-  {
+  static Value to_value(const std::map<std::string, T>& entries) requires ToValue<T> || std::same_as<T, Value> {
     Value dict = Value::mapping(Kind::dict);
     for (const auto& [key, value] : entries) dict.set(key, value);
     return dict;
   }
-  static std::map<std::string, T> from_value(const Value& value)
-    requires FromValue<T>
-  {
+  static std::map<std::string, T> from_value(const Value& value) requires FromValue<T> {
     if (!value.is_mapping()) value.fail_kind("dict");
     std::map<std::string, T> entries;
-    for (const Entry& entry : value.items()) entries.emplace(entry.key.as_string(), value.at(entry.key).template to<T>());
+    for (const Entry& entry : value.items())
+      entries.emplace(entry.key.as_string(), value.at(entry.key).template to<T>());
     return entries;
   }
 };
@@ -255,14 +252,10 @@ struct Convert<std::map<std::string, T>> {
 /// A tuple of two, as Python writes Adam's betas.
 template <class A, class B>
 struct Convert<std::pair<A, B>> {
-  static Value to_value(const std::pair<A, B>& pair)
-    requires ToValue<A> && ToValue<B>
-  {
+  static Value to_value(const std::pair<A, B>& pair) requires ToValue<A> && ToValue<B> {
     return Value::sequence(Kind::tuple, {Value(pair.first), Value(pair.second)});
   }
-  static std::pair<A, B> from_value(const Value& value)
-    requires FromValue<A> && FromValue<B>
-  {
+  static std::pair<A, B> from_value(const Value& value) requires FromValue<A> && FromValue<B> {
     if (!value.is_sequence() || value.size() != 2) value.fail_kind("tuple of 2");
     return {value[0].template to<A>(), value[1].template to<B>()};
   }
@@ -271,14 +264,10 @@ struct Convert<std::pair<A, B>> {
 /// None when empty.
 template <class T>
 struct Convert<std::optional<T>> {
-  static Value to_value(const std::optional<T>& object)
-    requires ToValue<T>
-  {
+  static Value to_value(const std::optional<T>& object) requires ToValue<T> {
     return object ? Value(*object) : Value();
   }
-  static std::optional<T> from_value(const Value& value)
-    requires FromValue<T>
-  {
+  static std::optional<T> from_value(const Value& value) requires FromValue<T> {
     if (value.is_none()) return std::nullopt;
     return value.to<T>();
   }
@@ -286,7 +275,7 @@ struct Convert<std::optional<T>> {
 
 /// An object with Python's checkpoint protocol: it takes part in a checkpoint by having these two functions.
 template <class T>
-concept Stateful = !std::same_as<T, Value> && requires(T& object, const Value& value) {
+concept Stateful = !std::same_as<T, Value> && requires(T & object, const Value& value) {
   { object.state_dict() } -> std::convertible_to<Value>;
   object.load_state_dict(value);
 };

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+
 #include <torchkeep/base/bytes.h>
 
 namespace torchkeep {

@@ -7,11 +7,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <vector>
+
 #include <torchkeep/base/bytes.h>
 #include <torchkeep/state/dtype.h>
 #include <torchkeep/state/storage.h>
-#include <type_traits>
-#include <vector>
 
 namespace torchkeep {
 
@@ -19,7 +20,8 @@ struct Tensor;
 
 /// How the integers of a quantized tensor stand for real numbers.
 struct Quantizer {
-  /// PyTorch's name: "per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams", "per_tensor_symmetric"...
+  /// PyTorch's name: "per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams",
+  /// "per_tensor_symmetric"...
   std::string scheme = "per_tensor_affine";
   double scale = 1.0;                         ///< per tensor
   std::int64_t zero_point = 0;                ///< per tensor
@@ -75,11 +77,16 @@ std::vector<std::int64_t> contiguous_strides(std::span<const std::int64_t> sizes
 /// The dtype that holds a C++ number: float -> float32, std::int64_t -> int64, std::complex<float> -> complex64 ...
 template <class T>
 constexpr DType dtype_of() {
-  if constexpr (std::is_same_v<T, double>) return DType::float64;
-  else if constexpr (std::is_same_v<T, float>) return DType::float32;
-  else if constexpr (std::is_same_v<T, std::complex<double>>) return DType::complex128;
-  else if constexpr (std::is_same_v<T, std::complex<float>>) return DType::complex64;
-  else if constexpr (std::is_same_v<T, bool>) return DType::boolean;
+  if constexpr (std::is_same_v<T, double>)
+    return DType::float64;
+  else if constexpr (std::is_same_v<T, float>)
+    return DType::float32;
+  else if constexpr (std::is_same_v<T, std::complex<double>>)
+    return DType::complex128;
+  else if constexpr (std::is_same_v<T, std::complex<float>>)
+    return DType::complex64;
+  else if constexpr (std::is_same_v<T, bool>)
+    return DType::boolean;
   else {
     static_assert(std::is_integral_v<T>, "no PyTorch dtype for this type");
     constexpr DType kSigned[] = {DType::int8, DType::int16, DType::int32, DType::int64};

@@ -11,11 +11,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
+
 #include <torchkeep/base/error.h>
 #include <torchkeep/state/integer.h>
 #include <torchkeep/state/tensor.h>
-#include <utility>
-#include <vector>
 
 namespace torchkeep {
 
@@ -24,11 +25,27 @@ struct Entry;
 
 /// What a Value is; Python's types and the few of PyTorch that checkpoints hold.
 enum class Kind : std::uint8_t {
-  none, boolean, integer, real, complex, string, bytes, bytearray,
-  list, tuple, size,  // size is torch.Size
-  dict, ordered_dict, counter,  // the mappings; counter is collections.Counter
-  set, frozenset,
-  dtype, device, tensor, sparse_tensor, nested_tensor,
+  none,
+  boolean,
+  integer,
+  real,
+  complex,
+  string,
+  bytes,
+  bytearray,
+  list,
+  tuple,
+  size,  // size is torch.Size
+  dict,
+  ordered_dict,
+  counter,  // the mappings; counter is collections.Counter
+  set,
+  frozenset,
+  dtype,
+  device,
+  tensor,
+  sparse_tensor,
+  nested_tensor,
   opaque,          // an object of a class torchkeep does not interpret
   back_reference,  // stands where an object contains itself
 };
@@ -78,10 +95,11 @@ class Value {
   /// A dict with string keys, in this order: Value{{"epoch", 1}, {"loss", 0.5}}.
   Value(std::initializer_list<std::pair<std::string, Value>> entries);
   Value(const char* text);  // NOLINT: a text is a Value
+  Value(std::nullptr_t) = delete;
   /// Anything with a Convert: bool, integers, double, std::string, std::complex, vectors, maps, Tensor, List, Tuple ...
   template <class T>
-    requires(!std::same_as<T, Value> && ToValue<T>)
-  Value(const T& object) : Value(Convert<T>::to_value(object)) {}  // NOLINT
+  requires(!std::same_as<T, Value> && ToValue<T>) Value(const T& object)
+      : Value(Convert<T>::to_value(object)) {}  // NOLINT
 
   /// Makers for what has no C++ type of its own.
   static Value string(std::string text);
@@ -210,9 +228,9 @@ struct Opaque {
   std::string module;
   std::string name;
   Form form = Form::reduce;
-  Value args;                 ///< a tuple; None for a bare global; the id of a persistent object
-  Value kwargs;               ///< a dict (NEWOBJ_EX), or None
-  Value state;                ///< argument of BUILD; None when there was none
+  Value args;    ///< a tuple; None for a bare global; the id of a persistent object
+  Value kwargs;  ///< a dict (NEWOBJ_EX), or None
+  Value state;   ///< argument of BUILD; None when there was none
   std::vector<Value> list_items;
   std::vector<Entry> dict_items;
 };

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Value::clone(): a snapshot, built bottom-up with an explicit stack.
+#include <unordered_map>
+
+#include "node.h"
+
+namespace torchkeep {
+
+using detail::Mapping;
+using detail::Node;
+using detail::NodeAccess;
+
+namespace {
+
+class Cloner {
+ public:
+  Value run(const Value& root) {
+    push(root);
+    while (!pending_.empty()) {
+      Frame& frame = pending_.back();
+      const Node* node = frame.node;  // `frame` moves when children are pushed
+      if (frame.expanded || done_.contains(node)) {
+        pending_.pop_back();
+        finish(*node);
+      } else {
+        frame.expanded = true;
+        detail::for_each_child(*node, [this](const Value& value) { push(value); });
+      }
+    }
+    return replacement(root);
+  }
+
+ private:
+  struct Frame {
+    const Node* node;
+    bool expanded = false;
+  };
+
+  void push(const Value& value) {
+    const Node* node = NodeAccess::node(value);
+    if (node == nullptr || done_.contains(node)) return;
+    if (node->kind < Kind::list && NodeAccess::node(node->attributes) == nullptr) return;  // a leaf is its own clone
+    pending_.push_back({node});
+  }
+
+  Value replacement(const Value& value) const {
+    const auto found = done_.find(NodeAccess::node(value));
+    return found == done_.end() ? value : found->second;
+  }
+
+  void finish(const Node& node) {
+    if (done_.contains(&node)) return;
+    std::shared_ptr<Node> copy = detail::copy_node(node);
+    detail::for_each_child(*copy, [this](const Value& child) { const_cast<Value&>(child) = replacement(child); });
+    if (auto* tensor = std::get_if<Tensor>(&copy->payload)) *tensor = snapshot(*tensor);
+    if (const auto* mapping = std::get_if<Mapping>(&copy->payload)) {
+      Mapping rebuilt;  // keys that are hashed by identity have a new one
+      rebuilt.reserve(mapping->size());
+      for (const Entry& entry : mapping->entries()) rebuilt.set(entry.key, entry.value);
+      copy->payload = std::move(rebuilt);
+    }
+    done_.emplace(&node, NodeAccess::wrap(std::move(copy)));
+  }
+
+  Tensor snapshot(Tensor tensor) {
+    StoragePtr& copy = storages_[tensor.storage->identity()];
+    if (copy == nullptr) copy = materialize(*tensor.storage);
+    tensor.storage = copy;
+    if (tensor.quantizer != nullptr) {
+      auto quantizer = std::make_shared<Quantizer>(*tensor.quantizer);
+      for (auto* part : {&quantizer->scales, &quantizer->zero_points}) {
+        if (*part != nullptr) *part = std::make_shared<const Tensor>(snapshot(**part));
+      }
+      tensor.quantizer = std::move(quantizer);
+    }
+    return tensor;
+  }
+
+  std::vector<Frame> pending_;
+  std::unordered_map<const Node*, Value> done_;
+  std::unordered_map<const void*, StoragePtr> storages_;
+};
+
+}  // namespace
+
+Value Value::clone() const {
+  return Cloner().run(*this);
+}
+
+}  // namespace torchkeep

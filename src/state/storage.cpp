@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Owned tensor memory.
+#include <cstdlib>
+#include <cstring>
+#include <fmt/format.h>
+
+#include <torchkeep/state/storage.h>
+
+namespace torchkeep {
+namespace {
+
+constexpr std::uint64_t kAlignment = 64;  // a cache line, and what PyTorch's CPU allocator gives
+
+std::byte* allocate(std::uint64_t nbytes) {
+  if (nbytes == 0) return nullptr;
+  const std::uint64_t rounded = (nbytes + kAlignment - 1) / kAlignment * kAlignment;
+  void* memory = rounded < nbytes ? nullptr : std::aligned_alloc(kAlignment, static_cast<std::size_t>(rounded));
+  if (memory == nullptr) throw Error(Code::refused, fmt::format("cannot get {} bytes of memory for a storage", nbytes));
+  return static_cast<std::byte*>(memory);
+}
+
+}  // namespace
+
+const std::string& Storage::location() const noexcept {
+  static const std::string cpu = "cpu";
+  return cpu;
+}
+
+void OwnedStorage::Free::operator()(std::byte* memory) const noexcept {
+  std::free(memory);
+}
+
+OwnedStorage::OwnedStorage(std::uint64_t nbytes, std::string location)
+    : data_(allocate(nbytes)), nbytes_(nbytes), location_(std::move(location)) {}
+
+OwnedStorage::OwnedStorage(Bytes bytes, std::string location) : OwnedStorage(bytes.size(), std::move(location)) {
+  if (!bytes.empty()) std::memcpy(data_.get(), bytes.data(), bytes.size());
+}
+
+void OwnedStorage::read(std::uint64_t offset, MutableBytes out) const {
+  if (offset > nbytes_ || out.size() > nbytes_ - offset) {
+    throw Error(Code::invalid_argument,
+                fmt::format("bytes [{}, +{}) lie outside a storage of {} bytes", offset, out.size(), nbytes_));
+  }
+  if (!out.empty()) std::memcpy(out.data(), data_.get() + offset, out.size());
+}
+
+StoragePtr materialize(const Storage& storage) {
+  auto copy = std::make_shared<OwnedStorage>(storage.nbytes(), storage.location());
+  storage.read(0, copy->mutable_bytes());
+  return copy;
+}
+
+}  // namespace torchkeep

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Strided views: sizes, bounds, and reading elements in row-major order.
+#include <cstring>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <torchkeep/base/checked.h>
+#include <torchkeep/state/tensor.h>
+
+namespace torchkeep {
+namespace {
+
+[[noreturn]] void corrupt(std::string message) {
+  throw Error(Code::corrupt, std::move(message));
+}
+
+// Index of the last element plus one, in elements; 0 when there are none.
+std::uint64_t extent(const Tensor& tensor) {
+  std::optional<std::int64_t> last = tensor.storage_offset;
+  for (std::size_t i = 0; i < tensor.sizes.size(); ++i) {
+    if (tensor.sizes[i] == 0) return 0;
+    const auto span = checked_mul(tensor.sizes[i] - 1, tensor.strides[i]);
+    if (span && last) last = checked_add(*last, *span);
+    if (!span || !last) corrupt("the tensor's strides overflow 64 bits");
+  }
+  return static_cast<std::uint64_t>(*last) + 1;
+}
+
+// Copies the elements of a view row by row, innermost dimension in the inner loop.
+void gather(const Tensor& tensor, const std::byte* storage, char* out) {
+  const std::size_t item = itemsize(tensor.dtype);
+  std::vector<std::int64_t> index(tensor.sizes.size(), 0);
+  std::int64_t position = tensor.storage_offset;
+  const std::size_t inner = tensor.sizes.size() - 1;
+  for (;;) {
+    const std::byte* from = storage + static_cast<std::uint64_t>(position) * item;
+    const std::int64_t step = tensor.strides[inner] * static_cast<std::int64_t>(item);
+    for (std::int64_t i = 0; i < tensor.sizes[inner]; ++i, from += step, out += item) std::memcpy(out, from, item);
+    std::size_t d = inner;
+    while (d-- > 0) {
+      position += tensor.strides[d];
+      if (++index[d] < tensor.sizes[d]) break;
+      position -= tensor.strides[d] * tensor.sizes[d];
+      index[d] = 0;
+    }
+    if (d == static_cast<std::size_t>(-1)) return;
+  }
+}
+
+}  // namespace
+
+Tensor Tensor::from_bytes(DType dtype, std::vector<std::int64_t> sizes, Bytes bytes) {
+  Tensor tensor;
+  tensor.dtype = dtype;
+  tensor.sizes = std::move(sizes);
+  tensor.strides = contiguous_strides(tensor.sizes);
+  std::optional<std::uint64_t> wanted = itemsize(dtype);
+  for (const std::int64_t size : tensor.sizes) {
+    if (size < 0)
+      throw Error(Code::invalid_argument, fmt::format("negative size in shape [{}]", fmt::join(tensor.sizes, ", ")));
+    if (wanted) wanted = checked_mul(*wanted, static_cast<std::uint64_t>(size));
+  }
+  if (wanted != bytes.size()) {
+    throw Error(Code::invalid_argument, fmt::format("{} bytes given for a {} tensor of shape [{}]", bytes.size(),
+                                                    to_string(dtype), fmt::join(tensor.sizes, ", ")));
+  }
+  tensor.storage = std::make_shared<OwnedStorage>(bytes);
+  return tensor;
+}
+
+std::int64_t Tensor::numel() const noexcept {
+  std::uint64_t count = 1;  // unsigned: a hostile shape may wrap before a zero ends it
+  for (const std::int64_t size : sizes) count *= static_cast<std::uint64_t>(size);
+  return static_cast<std::int64_t>(count);
+}
+
+bool Tensor::is_contiguous() const noexcept {
+  std::int64_t expected = 1;
+  for (std::size_t i = sizes.size(); i-- > 0;) {
+    if (sizes[i] == 0) return true;
+    if (sizes[i] != 1 && strides[i] != expected) return false;
+    expected *= sizes[i];
+  }
+  return true;
+}
+
+std::string Tensor::contiguous_bytes() const {
+  validate();
+  std::string bytes(static_cast<std::size_t>(nbytes()), '\0');
+  if (bytes.empty()) return bytes;
+  if (is_contiguous()) {
+    storage->read(static_cast<std::uint64_t>(storage_offset) * itemsize(dtype),
+                  std::as_writable_bytes(std::span(bytes)));
+    return bytes;
+  }
+  const StoragePtr memory = storage->data() != nullptr ? storage : materialize(*storage);
+  gather(*this, memory->data(), bytes.data());
+  return bytes;
+}
+
+void Tensor::validate() const {
+  if (sizes.size() != strides.size()) corrupt(fmt::format("{} sizes but {} strides", sizes.size(), strides.size()));
+  if (storage_offset < 0) corrupt(fmt::format("negative storage offset {}", storage_offset));
+  std::optional<std::int64_t> count = 1;
+  bool has_elements = true;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    if (sizes[i] < 0 || strides[i] < 0) corrupt(fmt::format("negative size or stride in dimension {}", i));
+    has_elements = has_elements && sizes[i] != 0;
+    if (count) count = checked_mul(*count, sizes[i]);
+  }
+  if (has_elements && (!count || !checked_mul(static_cast<std::uint64_t>(*count), std::uint64_t{itemsize(dtype)}))) {
+    corrupt(fmt::format("shape [{}] overflows 64 bits", fmt::join(sizes, ", ")));
+  }
+  if (!storage) corrupt("the tensor has no storage");
+  const std::uint64_t available = storage->nbytes() / itemsize(dtype);
+  const std::uint64_t needed = extent(*this);
+  if (needed > available) {
+    corrupt(fmt::format("a {} tensor of shape [{}], strides [{}], offset {} needs {} elements, its storage has {}",
+                        to_string(dtype), fmt::join(sizes, ", "), fmt::join(strides, ", "), storage_offset, needed,
+                        available));
+  }
+}
+
+std::vector<std::int64_t> contiguous_strides(std::span<const std::int64_t> sizes) {
+  std::vector<std::int64_t> strides(sizes.size());
+  std::int64_t stride = 1;
+  for (std::size_t i = sizes.size(); i-- > 0;) {
+    strides[i] = stride;
+    // Wrapping on purpose: an absurd shape is refused by validate(), not here.
+    stride = static_cast<std::int64_t>(static_cast<std::uint64_t>(stride) *
+                                       static_cast<std::uint64_t>(sizes[i] == 0 ? 1 : sizes[i]));
+  }
+  return strides;
+}
+
+void detail::throw_dtype_mismatch(DType actual, DType wanted) {
+  throw Error(Code::mismatch, fmt::format("expected a {} tensor, found {}", to_string(wanted), to_string(actual)));
+}
+
+}  // namespace torchkeep
