@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Every target installs first what it needs and is missing (tools/setup), then builds with CMake presets into build/.
+#
+#   SETUP=no                  use what is installed, install nothing
+#   CMAKE_PREFIX_PATH=FOLDER  build with the LibTorch in that folder
+#   PREFIX=FOLDER             where `make install` installs (DESTDIR is honoured)
+#   JOBS=N                    compilers and tests at once
+SHELL := bash
+MAKEFLAGS += --no-print-directory
+PREFIX ?= /usr/local
+SETUP ?= yes
+JOBS ?= $(shell tools/jobs)
+export CMAKE_BUILD_PARALLEL_LEVEL = $(JOBS)
+export CMAKE_PREFIX_PATH
+export NINJA_STATUS = [%f/%t] 
+
+setup = $(if $(filter no,$(SETUP)),true,tools/setup)
+# $(call build,PRESET[,TARGET...]): LibTorch is looked for again each time, for the user may name another.
+build = cmake --preset $(1) -ULibTorch_DIR --log-level=WARNING >/dev/null && cmake --build --preset $(1) $(if $(2),--target $(2))
+run_tests = ctest --preset $(1) -j $(JOBS)
+
+.PHONY: help demo test core asan clang install format format-check clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo:  ## train, kill, resume, and prove that nothing was lost (writes a page with the curves)
+	@$(setup) core torch
+	@$(call build,release,demo)
+	@build/release/bin/demo $(ARGS)
+
+test:  ## build and run every test
+	@$(setup) core torch format
+	@$(MAKE) format-check asan SETUP=no
+	@$(call build,release)
+	@$(call run_tests,release)
+
+core:  ## build and test all that needs no LibTorch
+	@$(setup) core
+	@$(call build,core)
+	@$(call run_tests,core)
+
+asan:  ## test the core under the address and undefined-behaviour sanitizers
+	@$(setup) core
+	@$(call build,asan)
+	@$(call run_tests,asan)
+
+clang:  ## build and test the core with clang
+	@$(setup) core clang
+	@$(call build,clang)
+	@$(call run_tests,clang)
+
+install:  ## install the libraries into PREFIX
+	@$(setup) core torch
+	@$(call build,package)
+	@cmake --install build/package --prefix "$(PREFIX)" >/dev/null
+	@echo "installed into $(PREFIX)"
+
+format:  ## format every C++ file
+	@$(setup) format
+	@tools/format
+
+format-check:  ## say which C++ files are not formatted
+	@$(setup) format
+	@tools/format --check
+
+clean:  ## remove what was built (not .venv)
+	@rm -rf build
