@@ -38,7 +38,7 @@ std::vector<std::uint32_t> magnitude(std::string_view twos_complement, bool nega
 
 std::string twos_complement_of(const std::vector<std::uint32_t>& limbs, bool negative) {
   std::string bytes(limbs.size() * 4 + 1, '\0');
-  std::memcpy(bytes.data(), limbs.data(), limbs.size() * 4);
+  if (!limbs.empty()) std::memcpy(bytes.data(), limbs.data(), limbs.size() * 4);
   if (negative) {
     unsigned carry = 1;
     for (char& byte : bytes) {
@@ -103,7 +103,7 @@ std::optional<std::int64_t> Integer::to_int64() const noexcept {
 }
 
 std::optional<std::uint64_t> Integer::to_uint64() const noexcept {
-  if (is_negative() || big_.size() > 9) return std::nullopt;
+  if (is_negative() || big_.size() > 9 || (big_.size() == 9 && big_.back() != 0)) return std::nullopt;
   if (big_.empty()) return static_cast<std::uint64_t>(small_);
   std::uint64_t value = 0;
   std::memcpy(&value, big_.data(), 8);

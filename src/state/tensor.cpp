@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Strided views: sizes, bounds, and reading elements in row-major order.
+#include <algorithm>
 #include <cstring>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -16,9 +17,9 @@ namespace {
 
 // Index of the last element plus one, in elements; 0 when there are none.
 std::uint64_t extent(const Tensor& tensor) {
+  if (std::find(tensor.sizes.begin(), tensor.sizes.end(), 0) != tensor.sizes.end()) return 0;
   std::optional<std::int64_t> last = tensor.storage_offset;
   for (std::size_t i = 0; i < tensor.sizes.size(); ++i) {
-    if (tensor.sizes[i] == 0) return 0;
     const auto span = checked_mul(tensor.sizes[i] - 1, tensor.strides[i]);
     if (span && last) last = checked_add(*last, *span);
     if (!span || !last) corrupt("the tensor's strides overflow 64 bits");
