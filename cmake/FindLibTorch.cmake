@@ -69,7 +69,7 @@ endfunction()
 # One imported target per library file, so that the build's run path finds them.
 function(_libtorch_import name folder)
   if(NOT TARGET LibTorch::${name})
-    add_library(LibTorch::${name} SHARED IMPORTED)
+    add_library(LibTorch::${name} SHARED IMPORTED GLOBAL)
     set_target_properties(LibTorch::${name} PROPERTIES
       IMPORTED_LOCATION "${folder}/lib/${CMAKE_SHARED_LIBRARY_PREFIX}${name}${CMAKE_SHARED_LIBRARY_SUFFIX}"
       INTERFACE_INCLUDE_DIRECTORIES "${folder}/include;${folder}/include/torch/csrc/api/include")
@@ -103,7 +103,7 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
     message(WARNING "LibTorch ${LibTorch_VERSION} in ${LibTorch_DIR}: torchkeep is tested with "
       "${LibTorch_TESTED_VERSION} only; exactness is not promised with another.")
   endif()
-  add_library(LibTorch::LibTorch INTERFACE IMPORTED)
+  add_library(LibTorch::LibTorch INTERFACE IMPORTED GLOBAL)
   set(_libtorch_names torch torch_cpu c10)
   if(LibTorch_CUDA)
     list(APPEND _libtorch_names torch_cuda c10_cuda)
