@@ -210,6 +210,7 @@ std::uint64_t MemoryFs::used(NodeId except) const {
 }
 
 void MemoryFs::write(NodeId file, const std::string& path, std::uint64_t offset, Bytes bytes) {
+  if (bytes.empty()) return;  // not even a new length, as pwrite
   const std::lock_guard guard(mutex_);
   if (settings_.capacity && used(file) + offset + bytes.size() > *settings_.capacity) {
     fail(ENOSPC, "write to the file", path);
