@@ -21,9 +21,12 @@ function(torchkeep_test name)
 endfunction()
 
 # torchkeep_pytest(NAME FILES file... [LABELS label...])
-# Runs the files with pytest, as one ctest test. The tests find our programs in the folder TORCHKEEP_BIN and the
-# project's root in TORCHKEEP_ROOT.
+# Runs the files with pytest, as one ctest test, in builds that have LibTorch (their Python has torch and pytest). The
+# tests find our programs in the folder TORCHKEEP_BIN and the project's root in TORCHKEEP_ROOT.
 function(torchkeep_pytest name)
+  if(NOT TORCHKEEP_BUILD_TORCH)
+    return()
+  endif()
   cmake_parse_arguments(TEST "" "" "FILES;LABELS" ${ARGN})
   list(TRANSFORM TEST_FILES PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
   add_test(NAME ${name} COMMAND "${Python3_EXECUTABLE}" -m pytest -q -p no:cacheprovider ${TEST_FILES})
