@@ -7,8 +7,10 @@
 //  - A second lock in the same process always succeeds: a table of the locks held refuses it.
 //  - Closing *any* descriptor of the file drops the lock: nothing here opens a file of the table again, and reading one
 //    through Fs gives the note from the table. Code outside torchkeep can still do it; confirm() takes the lock again.
-//  - A forked child has a copy of the table but no lock: entries count only in the process that made them.
+//  - A forked child inherits the descriptor but not the lock: it has a table of its own, and its copies of the lock
+//    objects do nothing.
 #include <algorithm>
+#include <atomic>
 #include <fcntl.h>
 #include <memory>
 #include <mutex>
@@ -28,25 +30,32 @@ struct FileId {
 
 struct Held {
   FileId file;
-  pid_t process;
   std::string note;
 };
 
+/// The locks of one process.
 struct Table {
+  const pid_t process = ::getpid();
+  Table* inherited = nullptr;  // the forking process's, kept reachable for leak checkers
   std::mutex mutex;
   std::vector<Held> locks;
 
   const Held* find(const FileId& file) const {
-    const auto found = std::find_if(locks.begin(), locks.end(),
-                                    [&](const Held& held) { return held.file == file && held.process == ::getpid(); });
+    const auto found = std::find_if(locks.begin(), locks.end(), [&](const Held& held) { return held.file == file; });
     return found == locks.end() ? nullptr : &*found;
   }
 };
 
-// Never destroyed: a lock may be released by a static object's destructor.
+/// This process's table. A forked child starts an empty one of its own without touching its parent's, whose mutex may
+/// have been locked by another thread at the fork. Never destroyed: static objects may release locks late.
 Table& table() {
-  static Table* const the_table = new Table;
-  return *the_table;
+  static std::atomic<Table*> current{nullptr};
+  Table* found = current.load();
+  if (found != nullptr && found->process == ::getpid()) return *found;
+  auto fresh = std::make_unique<Table>();
+  fresh->inherited = found;
+  if (current.compare_exchange_strong(found, fresh.get())) return *fresh.release();
+  return *found;  // another thread was faster
 }
 
 std::optional<FileId> identify(const std::string& path) {
@@ -83,12 +92,12 @@ class PosixLock final : public FileLock {
   PosixLock(Descriptor file, FileId id, std::string path) : file_(std::move(file)), id_(id), path_(std::move(path)) {}
 
   ~PosixLock() override {
-    // A forked child only closes: neither the note nor the table's mutex (another thread's, at the fork) is its own.
+    // A forked child only closes: neither the note nor the entry is its own.
     if (::getpid() != process_) return;
     const std::lock_guard guard(table().mutex);
     // An empty note means "held by nobody"; a failure leaves an old note, which is only ever shown for a held lock.
     [[maybe_unused]] const int ignored = ::ftruncate(file_.get(), 0);
-    std::erase_if(table().locks, [&](const Held& held) { return held.file == id_ && held.process == process_; });
+    std::erase_if(table().locks, [&](const Held& held) { return held.file == id_; });
     ::close(file_.release());
   }
 
@@ -153,14 +162,14 @@ LockAttempt try_lock(const std::string& path, const std::string& note) {
   const std::lock_guard guard(table().mutex);
   while (true) {
     const auto there = identify(path);
-    if (const Held* const held = there ? table().find(*there) : nullptr) return {nullptr, held->process, held->note};
+    if (const Held* const held = there ? table().find(*there) : nullptr) return {nullptr, ::getpid(), held->note};
     Descriptor file = open_lock_file(path);
     const FileId id = identify(file, path);
     if (const Held* const held = table().find(id)) {
       // The path was pointed at a file of ours since the look above. Closing this descriptor would drop that lock, so
       // it stays open; the next look finds the lock by name.
       file.release();
-      return {nullptr, held->process, held->note};
+      return {nullptr, ::getpid(), held->note};
     }
     const int error = take(file.get());
     if (means_held_by_another(error)) return describe_holder(file);
@@ -174,7 +183,7 @@ LockAttempt try_lock(const std::string& path, const std::string& note) {
     // Deleted between open and lock: what is locked has no name any more. Try the file that has.
     if (identify(path) != id) continue;
     write_note(file, note);
-    table().locks.push_back({id, ::getpid(), note});
+    table().locks.push_back({id, note});
     return {std::make_unique<PosixLock>(std::move(file), id, path), 0, {}};
   }
 }

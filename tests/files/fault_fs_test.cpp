@@ -15,7 +15,7 @@ namespace {
 
 TEST(FaultFs, FailsTheChosenCallOnly) {
   MemoryFs memory;
-  FaultFs fs(memory, {.call = 2, .error = EDQUOT, .and_ever_after = false, .when = Fault::When::before});
+  FaultFs fs(memory, {.call = 2, .error = EDQUOT, .when = Fault::When::before});
   EXPECT_FALSE(fs.status("/a"));
   EXPECT_FALSE(fs.happened());
   EXPECT_ERROR(fs.make_directory("/d"), Code::io, "/d: cannot create the folder");
@@ -34,7 +34,7 @@ TEST(FaultFs, FailsEverAfterWhenAsked) {
 
 TEST(FaultFs, WritesTheFirstHalfWhenAsked) {
   MemoryFs memory;
-  FaultFs fs(memory, {.call = 2, .error = ENOSPC, .and_ever_after = false, .when = Fault::When::halfway});
+  FaultFs fs(memory, {.call = 2, .error = ENOSPC, .when = Fault::When::halfway});
   const auto file = fs.create("/a", {});
   EXPECT_ERROR(file->write_at(0, as_bytes("abcdef")), Code::io, "No space left");
   EXPECT_EQ(read_file(memory, "/a"), "abc");
@@ -43,7 +43,7 @@ TEST(FaultFs, WritesTheFirstHalfWhenAsked) {
 TEST(FaultFs, DoesTheWorkAndFailsWhenAsked) {
   MemoryFs memory;
   create_file(memory, "/a", "text");
-  FaultFs fs(memory, {.call = 1, .error = EIO, .and_ever_after = false, .when = Fault::When::after});
+  FaultFs fs(memory, {.call = 1, .error = EIO, .when = Fault::When::after});
   EXPECT_ERROR(fs.rename("/a", "/b"), Code::io, "rename");
   EXPECT_EQ(read_file(memory, "/b"), "text");
 }

@@ -182,7 +182,22 @@ TEST_F(LockTest, AForkedChildNeitherHoldsItNorHarmsIt) {
   EXPECT_TRUE(child.good());
   lock->confirm();
   EXPECT_FALSE(another_process_can_lock(path_));
-  EXPECT_EQ(read_file(posix_fs(), path_), note);
+  // Read in another process: in this one Fs answers from memory.
+  EXPECT_TRUE(Process([&] { return read_file(posix_fs(), path_) == note; }).good());
+}
+
+TEST_F(LockTest, RefusalsDoNotUseUpDescriptors) {
+  const Lock lock(posix_fs(), path_);
+  const auto next_descriptor = [] {
+    const int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    ::close(fd);
+    return fd;
+  };
+  const int before = next_descriptor();
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_ERROR(Lock(posix_fs(), path_), Code::busy, "locked by");
+  }
+  EXPECT_EQ(next_descriptor(), before);
 }
 
 /// What any library in the process may do: the kernel then drops the lock.

@@ -156,7 +156,7 @@ TEST(PublishCrash, WithoutDurableAKillLeavesOldOrNewAndAPowerCutMayDamage) {
   MemoryFs before;
   create_file(before, "/a.pt", kOld);
   CrashFs crash(before.disk());
-  publish(crash.fs(), "/a.pt", fill, {.durable = false, .size = {}});
+  publish(crash.fs(), "/a.pt", fill, {.durable = false});
   crash.acknowledge(1);
   std::size_t kills = 0;
   std::size_t damaged = 0;

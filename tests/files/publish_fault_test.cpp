@@ -91,20 +91,20 @@ TEST(PublishFault, EveryCallFailingInEveryWayKeepsTheOldOrTheNewFile) {
 TEST(PublishFault, TheSameOnTheRealFileSystem) {
   const TempDir folder;
   for (const auto when : {Fault::When::before, Fault::When::halfway, Fault::When::after}) {
-    Fault fault{.call = 1, .error = EIO, .and_ever_after = false, .when = when};
-    for (; survives(posix_fs(), folder.path(), fault, {.durable = true, .size = 16}); ++fault.call) {
+    Fault fault{.call = 1, .error = EIO, .when = when};
+    for (; survives(posix_fs(), folder.path(), fault, {.size = 16}); ++fault.call) {
     }
     EXPECT_GE(fault.call, 10U);
   }
 }
 
 TEST(PublishFault, AFreeSpaceThatCannotBeReadIsNoReasonToFail) {
-  MemoryFs memory({}, {.umask = 022, .longest_name = 255, .capacity = 1000, .reserves = false});
+  MemoryFs memory({}, {.capacity = 1000, .reserves = false});
   FaultFs counting(memory, {});
   publish(counting, "/a.pt", as_bytes(kNew));
   std::size_t call = 0;
   while (!counting.calls().at(call).starts_with("read the free space")) ++call;
-  FaultFs fs(memory, {.call = call + 1, .error = EIO, .and_ever_after = false, .when = Fault::When::before});
+  FaultFs fs(memory, {.call = call + 1, .error = EIO, .when = Fault::When::before});
   publish(fs, "/a.pt", as_bytes(kOld));
   EXPECT_TRUE(fs.happened());
   EXPECT_EQ(read_file(memory, "/a.pt"), kOld);

@@ -33,7 +33,7 @@ using torchkeep::testing::Unprivileged;
 using Names = std::vector<std::string>;
 
 MemoryFs small_memory(std::uint64_t capacity, bool reserves) {
-  return MemoryFs(Disk{}, {.umask = 022, .longest_name = 255, .capacity = capacity, .reserves = reserves});
+  return MemoryFs(Disk{}, {.capacity = capacity, .reserves = reserves});
 }
 
 TEST(Publish, CreatesTheFileAndNothingElse) {
@@ -98,7 +98,7 @@ TEST(Publish, FollowsTheStepsInTheirOrder) {
 TEST(Publish, WithoutDurableDoesNotSync) {
   MemoryFs memory;
   FaultFs fs(memory, {});
-  publish(fs, "/a.pt", as_bytes("text"), {.durable = false, .size = {}});
+  publish(fs, "/a.pt", as_bytes("text"), {.durable = false});
   for (const std::string& call : fs.calls()) EXPECT_FALSE(call.starts_with("sync")) << call;
   EXPECT_EQ(read_file(memory, "/a.pt"), "text");
 }
@@ -261,8 +261,7 @@ TEST(Publish, AnErrorAboutWhatTheFillerReadsPassesUnchanged) {
 TEST(Publish, AnErrorNamesTheFileThatWasAskedFor) {
   MemoryFs memory;
   create_file(memory, "/a.pt", "old");
-  FaultFs fs(memory,
-             {.call = 4, .error = EIO, .and_ever_after = false, .when = torchkeep::testing::Fault::When::before});
+  FaultFs fs(memory, {.call = 4, .error = EIO, .when = torchkeep::testing::Fault::When::before});
   const auto fill = [](File& file) { file.write_at(0, as_bytes("text")); };
   EXPECT_ERROR(publish(fs, "/a.pt", fill), Code::io,
                "/a.pt: cannot write 4 bytes: Input/output error; the file that was there is unchanged");
@@ -274,7 +273,7 @@ TEST(Publish, FindsALackOfSpaceBeforeFillingAndSaysTheNumbers) {
     MemoryFs fs = small_memory(1000, reserves);
     create_file(fs, "/a.pt", std::string(400, 'o'));
     bool filled = false;
-    EXPECT_ERROR(publish(fs, "/a.pt", [&](File&) { filled = true; }, {.durable = true, .size = 700}), Code::io,
+    EXPECT_ERROR(publish(fs, "/a.pt", [&](File&) { filled = true; }, {.size = 700}), Code::io,
                  "No space left on device; 700 bytes needed; 600 bytes free; the file that was there is unchanged");
     EXPECT_FALSE(filled);
     EXPECT_EQ(read_file(fs, "/a.pt"), std::string(400, 'o'));
@@ -301,7 +300,7 @@ TEST(Publish, ADiskThatFillsUpLeavesTheOldFileAndNoTemporaryOne) {
     for (std::uint64_t i = 0; i < 20; ++i) file.write_at(i * block.size(), as_bytes(block));
   };
   EXPECT_ERROR(publish(posix_fs(), disk / "a.pt", fill), Code::io, "No space left on device; ");
-  EXPECT_ERROR(publish(posix_fs(), disk / "a.pt", fill, {.durable = true, .size = 2'000'000}), Code::io,
+  EXPECT_ERROR(publish(posix_fs(), disk / "a.pt", fill, {.size = 2'000'000}), Code::io,
                "cannot reserve 2000000 bytes: No space left on device; 2000000 bytes needed; ");
   EXPECT_EQ(read_file(posix_fs(), disk / "a.pt"), old);
   EXPECT_EQ(posix_fs().list(disk.path()), Names{"a.pt"});

@@ -28,7 +28,7 @@ struct Fault {
 /// Passes every call on to another Fs, but for the fault. Destructors are not calls. Safe to use from several threads.
 ///
 ///   for (std::size_t n = 1;; ++n) {
-///     FaultFs fs(inner, {.call = n, .error = ENOSPC, .and_ever_after = false, .when = Fault::When::before});
+///     FaultFs fs(inner, {.call = n, .error = ENOSPC, .when = Fault::When::before});
 ///     ...                          // what is tested; its promise is checked on `inner`
 ///     if (!fs.happened()) break;   // it made fewer than n calls
 ///   }

@@ -63,8 +63,9 @@ void drop_unreachable(Disk& disk, const std::vector<NodeId>& keep = {});
 struct MemoryFsSettings {
   unsigned umask = 022;
   std::size_t longest_name = 255;
-  std::optional<std::uint64_t> capacity;  ///< bytes in all files; nothing: no limit, and free_space does not say
-  bool reserves = true;                   ///< false: reserve() has no such promise
+  std::optional<std::uint64_t> capacity =
+      std::nullopt;      ///< bytes in all files; nothing: no limit, and free_space does not say
+  bool reserves = true;  ///< false: reserve() has no such promise
 };
 
 /// Paths are absolute or relative to the root. Permissions are kept, not enforced. Safe to use from several threads.

@@ -18,7 +18,7 @@ struct PublishOptions {
   /// leaves the old or the new file, but after a power cut the file may be the old one, the new one, or damaged.
   bool durable = true;
   /// Bytes that `fill` will write, when known: space is reserved first, so that a full disk is found out at once.
-  std::optional<std::uint64_t> size;
+  std::optional<std::uint64_t> size = std::nullopt;
 };
 
 /// Creates or replaces the file `path` with what `fill` writes.
