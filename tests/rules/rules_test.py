@@ -88,6 +88,7 @@ class BreakingARule(unittest.TestCase):
             self.refused(check, "src/checkpoint/save.cpp", f"void f() {{ {call}; }}\n")
         for call in ("fs.rename(a, b)", "fs->rename(a, b)", "// rename(a, b)", "\"::rename(\"", "my_rename(a)"):
             self.accepted(check, "src/checkpoint/save.cpp", f"void f() {{ {call}\n }}\n")
+        self.refused(check, "src/files/publish.cpp", "int r = ::rename(a, b);\n")
         self.accepted(check, "src/files/posix_fs.cpp", "int r = ::rename(a, b);\n")
 
     def test_a_long_file_is_noticed(self):
