@@ -107,7 +107,7 @@ TEST(Publish, NewFilesHonourTheUmask) {
   const TempDir folder;
   for (const mode_t mask : {022U, 077U, 002U}) {
     const mode_t old = ::umask(mask);
-    const std::string path = folder / ("a" + std::to_string(mask));
+    const std::string path = folder / (std::string("a") + std::to_string(mask));
     publish(posix_fs(), path, as_bytes("text"));
     ::umask(old);
     EXPECT_EQ(posix_fs().status(path)->mode, 0666U & ~mask);
@@ -118,7 +118,7 @@ TEST(Publish, KeepsTheModeOfAReplacedFile) {
   const TempDir folder;
   const mode_t old = ::umask(022);
   for (const mode_t mode : {0600U, 0640U, 0666U, 0755U, 0444U}) {
-    const std::string path = folder / ("a" + std::to_string(mode));
+    const std::string path = folder / (std::string("a") + std::to_string(mode));
     create_file(posix_fs(), path, "old");
     ASSERT_EQ(::chmod(path.c_str(), mode), 0);
     publish(posix_fs(), path, as_bytes("new"));
