@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// at::Tensor <-> the tensor leaf: live storages on the way in, fresh memory on the way out.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <torchkeep/base/checked.h>
+#include <torchkeep/torch/tensor.h>
+
+#include "compat.h"
+#include "errors.h"
+#include "tensor_io.h"
+
+namespace torchkeep {
+
+namespace {
+
+/// The memory of live tensors; keeps LibTorch's storage alive.
+class LiveStorage final : public Storage {
+ public:
+  explicit LiveStorage(c10::Storage storage) : storage_(std::move(storage)), location_(storage_.device().str()) {}
+
+  std::uint64_t nbytes() const noexcept override { return storage_.nbytes(); }
+  const std::byte* data() const noexcept override {
+    return storage_.device().is_cpu() ? static_cast<const std::byte*>(storage_.data()) : nullptr;
+  }
+  const void* identity() const noexcept override { return storage_.unsafeGetStorageImpl(); }
+  const std::string& location() const noexcept override { return location_; }
+
+  void read(std::uint64_t offset, MutableBytes out) const override {
+    if (offset > nbytes() || out.size() > nbytes() - offset) {
+      throw Error(Code::invalid_argument,
+                  fmt::format("bytes {} to {} of a tensor storage of {} bytes", offset, offset + out.size(), nbytes()));
+    }
+    if (out.empty()) return;
+    if (const std::byte* bytes = data()) {
+      std::memcpy(out.data(), bytes + offset, out.size());
+    } else {
+      at_the_edge([&] { copy_from_device(static_cast<std::int64_t>(offset), out); });
+    }
+  }
+
+ private:
+  void copy_from_device(std::int64_t offset, MutableBytes out) const {
+    const c10::InferenceMode guard;
+    const auto size = static_cast<std::int64_t>(out.size());
+    at::Tensor there = at::empty({0}, at::TensorOptions(at::kByte).device(storage_.device()));
+    there.set_(storage_, offset, {size}, {1});
+    at::from_blob(out.data(), {size}, at::kByte).copy_(there);
+  }
+
+  c10::Storage storage_;
+  std::string location_;
+};
+
+[[noreturn]] void fail_kind(const at::Tensor& tensor, std::string_view kind) {
+  throw Error(Code::unsupported, fmt::format("a {} tensor of shape {} cannot be kept: only strided tensors with memory "
+                                             "of their own can", kind, shape_text(tensor.sizes())));
+}
+
+void check_supported(const at::Tensor& tensor) {
+  if (!tensor.defined()) throw Error(Code::invalid_argument, "an undefined tensor has no value");
+  if (tensor.is_nested()) {
+    throw Error(Code::unsupported, "a nested tensor cannot be kept: only strided tensors can");
+  }
+  if (tensor.layout() != at::kStrided) fail_kind(tensor, c10::str(tensor.layout()));
+  if (tensor.is_quantized()) fail_kind(tensor, "quantized");
+  if (tensor.is_meta()) fail_kind(tensor, "meta");
+  if (!tensor.has_storage()) fail_kind(tensor, "storage-less");
+}
+
+/// First byte of the elements in the storage, and how many bytes they span.
+struct Span {
+  std::uint64_t begin = 0;
+  std::uint64_t size = 0;
+};
+
+Span byte_span(const Tensor& leaf) {
+  if (leaf.numel() == 0) return {};
+  std::int64_t last = 0;
+  for (std::size_t i = 0; i < leaf.sizes.size(); ++i) last += (leaf.sizes[i] - 1) * leaf.strides[i];
+  const std::uint64_t item = itemsize(leaf.dtype);
+  return {static_cast<std::uint64_t>(leaf.storage_offset) * item, (static_cast<std::uint64_t>(last) + 1) * item};
+}
+
+void set_flags(at::Tensor& tensor, const Tensor& leaf) {
+  if (leaf.is_conj) tensor._set_conj(true);
+  if (leaf.is_neg) tensor._set_neg(true);
+}
+
+void check_readable(const Tensor& leaf) {
+  if (leaf.quantizer != nullptr) {
+    throw Error(Code::unsupported, "a quantized tensor cannot become a LibTorch tensor");
+  }
+  leaf.validate();
+}
+
+/// A uint8 tensor with the bytes [begin, begin + size) of a storage, in memory of its own.
+at::Tensor read_bytes(const Storage& storage, Span span) {
+  at::Tensor bytes = at::empty({static_cast<std::int64_t>(span.size)}, at::kByte);
+  if (span.size > 0) storage.read(span.begin, {static_cast<std::byte*>(bytes.data_ptr()), span.size});
+  return bytes;
+}
+
+/// The leaf's view of `bytes`, whose first element is the storage's byte `begin`.
+at::Tensor view_of(const at::Tensor& bytes, std::uint64_t begin, const Tensor& leaf) {
+  at::Tensor tensor = at::empty({0}, to_scalar_type(leaf.dtype));
+  const auto offset = leaf.numel() == 0 ? 0 : leaf.storage_offset - static_cast<std::int64_t>(begin / itemsize(leaf.dtype));
+  tensor.set_(bytes.storage(), offset, leaf.sizes, leaf.strides);
+  set_flags(tensor, leaf);
+  if (leaf.requires_grad) tensor.set_requires_grad(true);
+  return tensor;
+}
+
+/// Turns leaves into tensors; a storage that several of them view is copied once.
+class SharingReader {
+ public:
+  at::Tensor read(const Value& value) {
+    const Tensor& leaf = value.as_tensor();
+    return at_the_edge(
+        [&] {
+          check_readable(leaf);
+          at::Tensor& bytes = copies_[leaf.storage->identity()];
+          if (!bytes.defined()) bytes = read_bytes(*leaf.storage, {0, leaf.storage->nbytes()});
+          return view_of(bytes, 0, leaf);
+        },
+        value.where());
+  }
+
+ private:
+  std::map<const void*, at::Tensor> copies_;
+};
+
+}  // namespace
+
+Error translate(const c10::Error& error, Where where) {
+  Code code = Code::invalid_argument;
+  if (dynamic_cast<const c10::NotImplementedError*>(&error) != nullptr) code = Code::unsupported;
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) code = Code::io;
+  if (dynamic_cast<const c10::AcceleratorError*>(&error) != nullptr) code = Code::io;
+  return Error(code, fmt::format("LibTorch: {}", error.what_without_backtrace()), std::move(where));
+}
+
+std::string shape_text(std::span<const std::int64_t> sizes) {
+  return fmt::format("({}{})", fmt::join(sizes, ", "), sizes.size() == 1 ? "," : "");
+}
+
+DType to_dtype(c10::ScalarType type) {
+  for (const compat::DTypeRow& row : compat::kDTypes) {
+    if (row.theirs == type) return row.ours;
+  }
+  throw Error(Code::unsupported, fmt::format("LibTorch's element type {} is unknown to torchkeep", c10::toString(type)));
+}
+
+c10::ScalarType to_scalar_type(DType dtype) {
+  for (const compat::DTypeRow& row : compat::kDTypes) {
+    if (row.ours == dtype) return row.theirs;
+  }
+  throw Error(Code::unsupported, fmt::format("LibTorch has no element type {}", to_string(dtype)));
+}
+
+Tensor to_leaf(const at::Tensor& tensor) {
+  Tensor leaf = detached_leaf(tensor);
+  leaf.requires_grad = tensor.requires_grad();
+  return leaf;
+}
+
+Tensor detached_leaf(const at::Tensor& tensor) {
+  return at_the_edge([&] {
+    check_supported(tensor);
+    Tensor leaf;
+    leaf.dtype = to_dtype(tensor.scalar_type());
+    leaf.sizes = tensor.sizes().vec();
+    leaf.strides = tensor.strides().vec();
+    leaf.storage_offset = tensor.storage_offset();
+    leaf.storage = std::make_shared<LiveStorage>(tensor.storage());
+    leaf.is_conj = tensor.is_conj();
+    leaf.is_neg = tensor.is_neg();
+    return leaf;
+  });
+}
+
+at::Tensor to_torch(const Tensor& leaf) {
+  return at_the_edge([&] {
+    check_readable(leaf);
+    const Span span = byte_span(leaf);
+    return view_of(read_bytes(*leaf.storage, span), span.begin, leaf);
+  });
+}
+
+at::Tensor borrow(const Tensor& leaf) {
+  return at_the_edge([&] {
+    check_readable(leaf);
+    const Span span = byte_span(leaf);
+    const std::byte* data = leaf.storage->data();
+    const bool aligned = (reinterpret_cast<std::uintptr_t>(data) + span.begin) % itemsize(leaf.dtype) == 0;
+    if (span.size == 0 || data == nullptr || !aligned) {
+      at::Tensor copy = view_of(read_bytes(*leaf.storage, span), span.begin, leaf);
+      return copy.detach();
+    }
+    void* bytes = const_cast<std::byte*>(data + span.begin);  // from_blob takes no const; nobody writes through it
+    at::Tensor tensor = at::from_blob(bytes, leaf.sizes, leaf.strides, [keep = leaf.storage](void*) {},
+                                      at::TensorOptions(to_scalar_type(leaf.dtype)));
+    set_flags(tensor, leaf);
+    return tensor;
+  });
+}
+
+Value Convert<at::Tensor>::to_value(const at::Tensor& tensor) {
+  return tensor.defined() ? Value(to_leaf(tensor)) : Value();
+}
+
+at::Tensor Convert<at::Tensor>::from_value(const Value& value) {
+  const Tensor& leaf = value.as_tensor();
+  try {
+    return to_torch(leaf);
+  } catch (const Error& error) {
+    throw error.at(value.where());
+  }
+}
+
+Value Convert<std::vector<at::Tensor>>::to_value(const std::vector<at::Tensor>& tensors) {
+  return Value::sequence(Kind::list, std::vector<Value>(tensors.begin(), tensors.end()));
+}
+
+std::vector<at::Tensor> Convert<std::vector<at::Tensor>>::from_value(const Value& value) {
+  if (!value.is_sequence()) value.fail_kind("list of tensors");
+  SharingReader reader;
+  std::vector<at::Tensor> tensors;
+  tensors.reserve(value.size());
+  for (std::size_t i = 0; i < value.size(); ++i) tensors.push_back(reader.read(value[static_cast<std::int64_t>(i)]));
+  return tensors;
+}
+
+Value Convert<std::map<std::string, at::Tensor>>::to_value(const std::map<std::string, at::Tensor>& tensors) {
+  Value dict = Value::mapping(Kind::dict);
+  for (const auto& [name, tensor] : tensors) dict.set(name, tensor);
+  return dict;
+}
+
+std::map<std::string, at::Tensor> Convert<std::map<std::string, at::Tensor>>::from_value(const Value& value) {
+  if (!value.is_mapping()) value.fail_kind("dict of tensors");
+  SharingReader reader;
+  std::map<std::string, at::Tensor> tensors;
+  for (const Entry& entry : value.items()) tensors.emplace(entry.key.as_string(), reader.read(value.at(entry.key)));
+  return tensors;
+}
+
+}  // namespace torchkeep
