@@ -2,14 +2,15 @@
 // All that depends on LibTorch's version. Written for and tested with 2.13.
 #pragma once
 
+#include <memory>
+#include <type_traits>
+#include <utility>
+
 #include <ATen/core/Tensor.h>
 #include <torch/optim/optimizer.h>
 #include <torch/version.h>
 
-#include <memory>
 #include <torchkeep/state/dtype.h>
-#include <type_traits>
-#include <utility>
 
 #if TORCH_VERSION_MAJOR < 2
 #error "torchkeep needs LibTorch 2.x"
@@ -77,7 +78,9 @@ inline constexpr DTypeRow kDTypes[] = {
 using StateMap = std::remove_cvref_t<decltype(std::declval<torch::optim::Optimizer&>().state())>;
 using StateKey = StateMap::key_type;
 
-inline StateKey state_key(const at::Tensor& parameter) { return parameter.unsafeGetTensorImpl(); }
+inline StateKey state_key(const at::Tensor& parameter) {
+  return parameter.unsafeGetTensorImpl();
+}
 
 /// The pointer behind Optimizer::defaults(), which LibTorch lets nobody exchange.
 inline std::unique_ptr<torch::optim::OptimizerOptions>& defaults_pointer(torch::optim::Optimizer& optimizer) {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // at::Tensor <-> the tensor leaf: live storages on the way in, fresh memory on the way out.
-#include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <torchkeep/base/checked.h>
+#include <ATen/ATen.h>
+
 #include <torchkeep/torch/tensor.h>
 
 #include "compat.h"
@@ -55,7 +54,8 @@ class LiveStorage final : public Storage {
 
 [[noreturn]] void fail_kind(const at::Tensor& tensor, std::string_view kind) {
   throw Error(Code::unsupported, fmt::format("a {} tensor of shape {} cannot be kept: only strided tensors with memory "
-                                             "of their own can", kind, shape_text(tensor.sizes())));
+                                             "of their own can",
+                                             kind, shape_text(tensor.sizes())));
 }
 
 void check_supported(const at::Tensor& tensor) {
@@ -105,7 +105,8 @@ at::Tensor read_bytes(const Storage& storage, Span span) {
 /// The leaf's view of `bytes`, whose first element is the storage's byte `begin`.
 at::Tensor view_of(const at::Tensor& bytes, std::uint64_t begin, const Tensor& leaf) {
   at::Tensor tensor = at::empty({0}, to_scalar_type(leaf.dtype));
-  const auto offset = leaf.numel() == 0 ? 0 : leaf.storage_offset - static_cast<std::int64_t>(begin / itemsize(leaf.dtype));
+  const auto offset =
+      leaf.numel() == 0 ? 0 : leaf.storage_offset - static_cast<std::int64_t>(begin / itemsize(leaf.dtype));
   tensor.set_(bytes.storage(), offset, leaf.sizes, leaf.strides);
   set_flags(tensor, leaf);
   if (leaf.requires_grad) tensor.set_requires_grad(true);
@@ -117,14 +118,12 @@ class SharingReader {
  public:
   at::Tensor read(const Value& value) {
     const Tensor& leaf = value.as_tensor();
-    return at_the_edge(
-        [&] {
-          check_readable(leaf);
-          at::Tensor& bytes = copies_[leaf.storage->identity()];
-          if (!bytes.defined()) bytes = read_bytes(*leaf.storage, {0, leaf.storage->nbytes()});
-          return view_of(bytes, 0, leaf);
-        },
-        value.where());
+    return placed(value, [&] {
+      check_readable(leaf);
+      at::Tensor& bytes = copies_[leaf.storage->identity()];
+      if (!bytes.defined()) bytes = read_bytes(*leaf.storage, {0, leaf.storage->nbytes()});
+      return view_of(bytes, 0, leaf);
+    });
   }
 
  private:
@@ -133,23 +132,12 @@ class SharingReader {
 
 }  // namespace
 
-Error translate(const c10::Error& error, Where where) {
-  Code code = Code::invalid_argument;
-  if (dynamic_cast<const c10::NotImplementedError*>(&error) != nullptr) code = Code::unsupported;
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) code = Code::io;
-  if (dynamic_cast<const c10::AcceleratorError*>(&error) != nullptr) code = Code::io;
-  return Error(code, fmt::format("LibTorch: {}", error.what_without_backtrace()), std::move(where));
-}
-
-std::string shape_text(std::span<const std::int64_t> sizes) {
-  return fmt::format("({}{})", fmt::join(sizes, ", "), sizes.size() == 1 ? "," : "");
-}
-
 DType to_dtype(c10::ScalarType type) {
   for (const compat::DTypeRow& row : compat::kDTypes) {
     if (row.theirs == type) return row.ours;
   }
-  throw Error(Code::unsupported, fmt::format("LibTorch's element type {} is unknown to torchkeep", c10::toString(type)));
+  throw Error(Code::unsupported,
+              fmt::format("LibTorch's element type {} is unknown to torchkeep", c10::toString(type)));
 }
 
 c10::ScalarType to_scalar_type(DType dtype) {
@@ -199,8 +187,9 @@ at::Tensor borrow(const Tensor& leaf) {
       return copy.detach();
     }
     void* bytes = const_cast<std::byte*>(data + span.begin);  // from_blob takes no const; nobody writes through it
-    at::Tensor tensor = at::from_blob(bytes, leaf.sizes, leaf.strides, [keep = leaf.storage](void*) {},
-                                      at::TensorOptions(to_scalar_type(leaf.dtype)));
+    at::Tensor tensor = at::from_blob(
+        bytes, leaf.sizes, leaf.strides, [keep = leaf.storage](void*) {},
+        at::TensorOptions(to_scalar_type(leaf.dtype)));
     set_flags(tensor, leaf);
     return tensor;
   });
@@ -211,12 +200,7 @@ Value Convert<at::Tensor>::to_value(const at::Tensor& tensor) {
 }
 
 at::Tensor Convert<at::Tensor>::from_value(const Value& value) {
-  const Tensor& leaf = value.as_tensor();
-  try {
-    return to_torch(leaf);
-  } catch (const Error& error) {
-    throw error.at(value.where());
-  }
+  return placed(value, [&] { return to_torch(value.as_tensor()); });
 }
 
 Value Convert<std::vector<at::Tensor>>::to_value(const std::vector<at::Tensor>& tensors) {

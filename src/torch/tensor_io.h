@@ -2,9 +2,10 @@
 // Reading tensor leaves into LibTorch memory.
 #pragma once
 
+#include <map>
+
 #include <ATen/core/Tensor.h>
 
-#include <map>
 #include <torchkeep/state/value.h>
 
 namespace torchkeep {
@@ -17,9 +18,6 @@ at::Tensor borrow(const Tensor& leaf);
 Tensor detached_leaf(const at::Tensor& tensor);
 
 /// "(3, 4)".
-std::string shape_text(std::span<const std::int64_t> sizes);
-inline std::string shape_text(c10::IntArrayRef sizes) {
-  return shape_text(std::span<const std::int64_t>(sizes.data(), sizes.size()));
-}
+std::string shape_text(c10::IntArrayRef sizes);
 
 }  // namespace torchkeep

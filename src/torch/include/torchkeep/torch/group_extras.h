@@ -2,15 +2,16 @@
 // The entries of Python's param_groups that LibTorch's options have no place for: initial_lr, max_lr, swa_lr ...
 #pragma once
 
-#include <torch/optim/optimizer.h>
-
 #include <cstddef>
 #include <memory>
 #include <optional>
 #include <string_view>
-#include <torchkeep/state/value.h>
 #include <utility>
 #include <vector>
+
+#include <torch/optim/optimizer.h>
+
+#include <torchkeep/state/value.h>
 
 namespace torchkeep {
 
@@ -18,8 +19,8 @@ namespace torchkeep {
 /// or an extra. Nothing when there is neither. Throws Error (invalid_argument) when there is no such group.
 std::optional<Value> group_value(const torch::optim::Optimizer& optimizer, std::size_t group, std::string_view key);
 
-/// Python's optimizer.param_groups[group][key] = value. A LibTorch option is set (throws Error (mismatch) for a value of
-/// the wrong type); everything else becomes an extra.
+/// Python's optimizer.param_groups[group][key] = value. A LibTorch option is set (throws Error (mismatch) for a value
+/// of the wrong type); everything else becomes an extra.
 void set_group_value(torch::optim::Optimizer& optimizer, std::size_t group, std::string_view key, const Value& value);
 
 /// The extras of a group, a dict (empty when there are none). state_dict(optimizer) writes them into the group after

@@ -2,14 +2,15 @@
 // state_dict and load_state_dict of LibTorch modules, with Python's names, order and checks.
 #pragma once
 
+#include <concepts>
+#include <string>
+#include <type_traits>
+
 #include <torch/nn/module.h>
 #include <torch/nn/modules/container/any.h>
 
-#include <concepts>
-#include <string>
 #include <torchkeep/state/value.h>
 #include <torchkeep/torch/report.h>
-#include <type_traits>
 
 namespace torchkeep {
 
@@ -36,27 +37,26 @@ struct ModuleLoadOptions {
 Value state_dict(const torch::nn::Module& module);
 
 /// Copies the tensors of `value` (a state dict of C++ or Python) into the module's parameters and buffers, on their
-/// device, cast to their dtype. A tensor of shape (1,) fits a 0-d one, and BatchNorm's num_batches_tracked may be missing
-/// from a file without `_metadata` or of version 1, both as in PyTorch. A name that is missing although the same tensor
-/// is in the file under another name (tied parameters) counts as loaded.
-/// All checks and all reading come first: an Error leaves the module as it was.
-/// Throws Error: mismatch (see ModuleLoadOptions::strict), and what reading `value` throws.
+/// device, cast to their dtype. A tensor of shape (1,) fits a 0-d one, and BatchNorm's num_batches_tracked may be
+/// missing from a file without `_metadata` or of version 1, both as in PyTorch. A name that is missing although the
+/// same tensor is in the file under another name (tied parameters) counts as loaded. All checks and all reading come
+/// first: an Error leaves the module as it was. Throws Error: mismatch (see ModuleLoadOptions::strict), and what
+/// reading `value` throws.
 LoadReport load_state_dict(torch::nn::Module& module, const Value& value, const ModuleLoadOptions& options = {});
 
 /// The same of what a holder or pointer holds.
 template <class T>
-  requires ModuleHandle<std::remove_cvref_t<T>>
-Value state_dict(T&& module) {
+requires ModuleHandle<std::remove_cvref_t<T>> Value state_dict(T&& module) {
   return torchkeep::state_dict(*module);
 }
 template <class T>
-  requires ModuleHandle<std::remove_cvref_t<T>>
+requires ModuleHandle<std::remove_cvref_t<T>>
 auto load_state_dict(T&& module, const Value& value) {
   return torchkeep::load_state_dict(*module, value);
 }
 template <class T>
-  requires ModuleHandle<std::remove_cvref_t<T>>
-LoadReport load_state_dict(T&& module, const Value& value, const ModuleLoadOptions& options) {
+requires ModuleHandle<std::remove_cvref_t<T>> LoadReport load_state_dict(T&& module, const Value& value,
+                                                                         const ModuleLoadOptions& options) {
   return torchkeep::load_state_dict(*module, value, options);
 }
 Value state_dict(const torch::nn::AnyModule& module);

@@ -2,16 +2,17 @@
 // state_dict and load_state_dict of LibTorch's optimizers, in exactly Python's form.
 #pragma once
 
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include <torch/nn/module.h>
 #include <torch/optim/optimizer.h>
 
-#include <initializer_list>
-#include <string>
 #include <torchkeep/state/value.h>
 #include <torchkeep/torch/module.h>
 #include <torchkeep/torch/report.h>
-#include <utility>
-#include <vector>
 
 namespace torchkeep {
 
@@ -70,8 +71,8 @@ struct OptimizerLoadOptions {
 /// RMSprop, Adagrad and LBFGS; for another class throws Error (unsupported).
 /// `step` is a float32 0-d tensor (float64 if that is LibTorch's default dtype), as in Python. float32 counts to 2^24:
 /// a step above it is written as float64, which Python's optimizers read and continue.
-/// Throws Error (corrupt) when a parameter's state is a null pointer: LibTorch makes such when it loads an archive of an
-/// old version, and the state is lost.
+/// Throws Error (corrupt) when a parameter's state is a null pointer: LibTorch makes such when it loads an archive of
+/// an old version, and the state is lost.
 Value state_dict(const torch::optim::Optimizer& optimizer, const OptimizerSaveOptions& options = {});
 
 /// The same, with the names of the parameters in `modules`. Throws Error (invalid_argument) for a parameter of the
@@ -79,10 +80,10 @@ Value state_dict(const torch::optim::Optimizer& optimizer, const OptimizerSaveOp
 Value state_dict(const torch::optim::Optimizer& optimizer, const NamedModules& modules,
                  const OptimizerSaveOptions& options = {});
 
-/// Gives the optimizer the state and hyperparameters of `value`, written by C++ or Python for the same class. Parameters
-/// are matched by order, then by the shapes of their state. State tensors keep the file's dtype and strides, bit for
-/// bit, and go to the parameter's device. A parameter without state in the file loses the state it has.
-/// All checks and all reading come first; all that does not fit is in one Error and nothing is changed. Throws Error:
+/// Gives the optimizer the state and hyperparameters of `value`, written by C++ or Python for the same class.
+/// Parameters are matched by order, then by the shapes of their state. State tensors keep the file's dtype and strides,
+/// bit for bit, and go to the parameter's device. A parameter without state in the file loses the state it has. All
+/// checks and all reading come first; all that does not fit is in one Error and nothing is changed. Throws Error:
 /// mismatch (names, counts, shapes, another optimizer's state), unsupported (an option LibTorch lacks that changes the
 /// mathematics: maximize), and what reading `value` throws.
 LoadReport load_state_dict(torch::optim::Optimizer& optimizer, const Value& value,

@@ -8,8 +8,8 @@
 
 namespace torchkeep {
 
-/// The state of the default generators: {"torch": uint8 tensor}, what torch.get_rng_state() returns, and, when there are
-/// CUDA devices, "cuda": a list with one tensor per device, what torch.cuda.get_rng_state_all() returns.
+/// The state of the default generators: {"torch": uint8 tensor}, what torch.get_rng_state() returns, and, when there
+/// are CUDA devices, "cuda": a list with one tensor per device, what torch.cuda.get_rng_state_all() returns.
 Value rng_state();
 
 /// How to load generator states.

@@ -2,12 +2,13 @@
 // at::Tensor into and out of a Value.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <map>
 #include <string>
-#include <torchkeep/state/value.h>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include <torchkeep/state/value.h>
 
 namespace torchkeep {
 
