@@ -4,4 +4,5 @@
 
 #include <torchkeep/base/error.h>
 #include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/data/sampler.h>
 #include <torchkeep/state/value.h>
