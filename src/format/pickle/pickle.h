@@ -4,46 +4,48 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
 #include <torchkeep/base/bytes.h>
 #include <torchkeep/format/pt.h>
 #include <torchkeep/state/value.h>
-#include <unordered_map>
-#include <vector>
 
 namespace torchkeep::pickle {
 
-/// The storages a pickle refers to, in order of first use: number n is record data/n.
-class StorageTable {
- public:
-  /// The number of a storage, by identity.
-  std::uint32_t number(const StoragePtr& storage);
-  const std::vector<StoragePtr>& storages() const noexcept { return storages_; }
-
- private:
-  std::vector<StoragePtr> storages_;
-  std::unordered_map<const void*, std::uint32_t> numbers_;
+/// A pickle and the storages it refers to, in order of first use: number n is record data/n.
+struct Pickled {
+  std::string bytes;
+  std::vector<StoragePtr> storages;
 };
 
-/// Writes `value` as torch.save pickles it (protocol 2), numbering its storages in `storages`.
-std::string write(const Value& value, StorageTable& storages);
+/// Writes `value` as torch.save pickles it (protocol 2). Throws Error (unsupported) with the key path for what
+/// PyTorch's safe loader does not read back as it was.
+Pickled write(const Value& value);
 
 /// What a pickle says about a storage: the fields of its persistent id.
 struct StorageReference {
-  std::string_view storage_class;  ///< "FloatStorage", "UntypedStorage"
+  std::optional<DType> dtype;  ///< of its class; none for UntypedStorage, whose elements are bytes
   std::string_view key;
   std::string_view location;
-  std::int64_t numel = 0;
-  std::uint64_t nbytes = 0;  ///< numel times the class's item size
+  std::uint64_t nbytes = 0;
+};
+
+/// A storage, and the dtype of tensors over it that name none: that of the class under which it was first met.
+struct LoadedStorage {
+  StoragePtr storage;
+  DType dtype;
 };
 
 /// What read() needs from its caller.
 struct ReadContext {
-  Where where;    ///< file and record for errors
+  Where where;  ///< file and record for errors
   Limits limits;
+  UnknownClasses unknown_classes = UnknownClasses::refuse;
   /// Gives the storage a persistent id names; throws Error when there is none of that size.
-  std::function<StoragePtr(const StorageReference&)> load_storage;
+  std::function<LoadedStorage(const StorageReference&)> load_storage;
 };
 
 /// Runs the pickle in `bytes`. Throws Error (corrupt, refused, unsupported) with the byte offset.

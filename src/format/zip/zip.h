@@ -4,63 +4,96 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
 #include <torchkeep/base/bytes.h>
 #include <torchkeep/format/plan.h>
 #include <torchkeep/format/pt.h>
-#include <unordered_map>
-#include <vector>
 
 namespace torchkeep::zip {
 
 /// Builds the Plan of a zip record by record, in torch.save's exact byte layout.
 class Writer {
  public:
-  /// `root` is the folder every record lies in.
+  /// `root` is the folder every record lies in; `alignment` is where payloads begin, 1 to 65,536.
   explicit Writer(std::string root, std::uint64_t alignment = 64);
   /// A record whose bytes are at hand.
   void add(std::string_view name, std::string_view bytes);
   /// A record whose bytes are a storage's.
   void add(std::string_view name, StoragePtr payload);
+  /// Asks for memory for this many records and literal bytes at once.
+  void reserve(std::size_t records, std::size_t literal_bytes);
   /// Writes the directory. Call once, last.
   Plan finish() &&;
 
  private:
-  struct Central;
+  struct Header;
+  Header begin(std::string_view name, std::uint64_t size);
+  void end(const Header& header, std::uint32_t crc, std::uint32_t payload);
+  void extend_literal(std::size_t first);
+
   Plan plan_;
   std::string root_;
   std::uint64_t alignment_;
-  std::vector<Central> records_;
+  std::string directory_;
+  std::vector<CrcPatch> directory_patches_;  // literal_offset counts in directory_ until finish()
+  std::uint64_t count_ = 0;
 };
 
-/// A record of the directory.
+/// A record of the directory. What its local header says is checked when its bytes are first wanted.
 struct Record {
-  std::string name;               ///< without the root folder
-  std::uint64_t data_offset = 0;  ///< of the payload in the file
+  std::string_view name;            ///< without the root folder; lives as long as the Reader
+  std::uint64_t header_offset = 0;  ///< of the local header in the file
+  std::uint64_t limit = 0;          ///< where the next record or the directory begins
   std::uint64_t stored_size = 0;
-  std::uint64_t size = 0;         ///< after inflating; equal to stored_size when method is 0
-  std::uint32_t crc = 0;          ///< 0 may mean "not computed"
-  std::uint16_t method = 0;       ///< 0 stored, 8 deflate
+  std::uint64_t size = 0;  ///< after inflating; equal to stored_size when method is 0
+  std::uint32_t crc = 0;   ///< 0 may mean "not computed"
+  std::uint16_t flags = 0;
+  std::uint16_t method = 0;  ///< 0 stored, 8 deflated
 };
 
-/// The directory of a zip, fully checked: local headers agree with the central ones, nothing overlaps, no duplicates.
+/// The directory of a zip. Opening reads the end records and the directory in two or three reads, however many records
+/// there are, and checks everything that can be checked without the records: counts, names, duplicates, overlap, sizes.
+/// Local headers are checked when a record is read: 100,000 of them would cost 100,000 reads here, and whoever reads
+/// payloads in bulk passes over them anyway (check_local).
 class Reader {
  public:
   Reader(std::shared_ptr<const ReadAt> file, const Limits& limits);
+
   const std::string& root() const noexcept { return root_; }
   const std::vector<Record>& records() const noexcept { return records_; }
-  const Record* find(std::string_view name) const;
-  /// A record's bytes, inflated if need be, CRC checked when `verify`.
-  std::string read(const Record& record, bool verify) const;
-  const std::shared_ptr<const ReadAt>& file() const noexcept { return file_; }
+  /// The record called `name` (without the root), or nullptr.
+  const Record* find(std::string_view name) const noexcept;
+  const ReadAt& file() const noexcept { return *file_; }
+
+  /// Bytes that a local header without its extra field takes.
+  std::uint64_t header_size(const Record& record) const noexcept;
+  /// Compares the local header in `header` (at least header_size() bytes, from header_offset on) with the directory.
+  /// Returns the offset of the payload in the file.
+  std::uint64_t check_local(const Record& record, Bytes header) const;
+  /// Reads and checks the local header; the offset of the payload in the file.
+  std::uint64_t locate(const Record& record) const;
+  /// Throws Error (corrupt) unless `crc` is the one of the directory, or that is 0 ("not computed").
+  void check_crc(const Record& record, std::uint32_t crc) const;
+  /// Fills `out` (record.size bytes) with the payload, inflated if need be, its CRC checked when `verify`.
+  void read(const Record& record, MutableBytes out, bool verify) const;
+  /// The payload as a string; throws Error (refused) when it is longer than `limit`.
+  std::string read(const Record& record, bool verify, std::uint64_t limit) const;
+  /// Throws an Error about this record.
+  [[noreturn]] void fail(const Record& record, Code code, std::string message) const;
 
  private:
+  void index_names();
+  void check_layout(std::uint64_t directory_offset);
+
   std::shared_ptr<const ReadAt> file_;
-  std::string root_;
+  std::string directory_;  // the central entries; names point into it
+  std::string root_;       // with the slash
   std::vector<Record> records_;
-  std::unordered_map<std::string_view, std::size_t> index_;
+  std::vector<std::uint32_t> slots_;  // open addressing by hash of the name: 1 + index, 0 is free
+  std::uint64_t seed_ = 0;
 };
 
 }  // namespace torchkeep::zip

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+
 #include <torchkeep/files/fs.h>
 #include <torchkeep/format/pt.h>
 #include <torchkeep/state/value.h>
@@ -22,8 +23,10 @@ struct SaveOptions {
 struct LoadOptions {
   /// Check the CRC-32 of every record while it is read.
   bool verify = true;
+  /// What to do with objects of classes torchkeep does not know.
+  UnknownClasses unknown_classes = UnknownClasses::refuse;
   /// See Limits.
-  Limits limits;
+  Limits limits = {};
   /// The file system to read from; null is the machine's.
   Fs* fs = nullptr;
 };
@@ -31,6 +34,7 @@ struct LoadOptions {
 /// Writes `value` to `path` in torch.save's format, atomically: `path` holds the old file or the complete new one,
 /// never part of it. Throws Error: unsupported (a value PyTorch's safe loader could not read, with its key path),
 /// not_found (missing folder), io (full disk, permission ...). After an error the old file is untouched.
+/// Tensors that alias live memory must not change meanwhile.
 void save(const Value& value, const std::string& path, const SaveOptions& options = {});
 
 /// Reads `path` whole into memory and checks every byte. Throws Error: not_found, corrupt, refused, unsupported, io.

@@ -4,8 +4,9 @@
 
 #include <cstdint>
 #include <string>
-#include <torchkeep/state/storage.h>
 #include <vector>
+
+#include <torchkeep/state/storage.h>
 
 namespace torchkeep {
 

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// save: a Value to a published file.
+#include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/files/publish.h>
+
+#include "write_plan.h"
+
+namespace torchkeep {
+
+void save(const Value& value, const std::string& path, const SaveOptions& options) {
+  Plan plan;
+  try {
+    plan = plan_pt(value);
+  } catch (const Error& error) {
+    throw error.at({.file = path, .record = {}, .offset = {}, .key = {}});
+  }
+  Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
+  publish(fs, path, [&plan](File& file) { write_plan(plan, file); },
+          {.durable = options.durable, .size = plan.file_size});
+}
+
+}  // namespace torchkeep

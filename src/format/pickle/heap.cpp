@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Making objects while a pickle runs, within the limits.
+#include "heap.h"
+
+#include <array>
+#include <fmt/format.h>
+#include <limits>
+
+namespace torchkeep::pickle {
+namespace {
+
+constexpr std::uint64_t kMaxIndex = std::numeric_limits<std::uint32_t>::max();
+
+std::string_view describe(ObjectKind kind) {
+  constexpr std::string_view kNames[] = {"a list",           "a tuple",         "a torch.Size", "a dict",
+                                         "an OrderedDict",   "a Counter",       "a set",        "a frozenset",
+                                         "a complex number", "a bytearray",     "a device",     "a tensor",
+                                         "a sparse tensor",  "a nested tensor", "an object"};
+  return kNames[static_cast<std::size_t>(kind)];
+}
+
+}  // namespace
+
+Where Heap::where() const {
+  Where where = context_.where;
+  where.offset = position_;
+  return where;
+}
+
+void Heap::fail(Code code, std::string message) const {
+  throw Error(code, std::move(message), where());
+}
+
+Slot Heap::make_integer(std::int64_t value) noexcept {
+  Slot slot = make_slot(Tag::integer, 0);
+  slot.integer = value;
+  return slot;
+}
+
+Slot Heap::make_boolean(bool value) noexcept {
+  Slot slot = make_slot(Tag::boolean, 0);
+  slot.integer = value;
+  return slot;
+}
+
+Slot Heap::make_real(double value) noexcept {
+  Slot slot = make_slot(Tag::real, 0);
+  slot.real = value;
+  return slot;
+}
+
+Slot Heap::make_text(Tag tag, std::uint64_t offset, std::uint64_t length) const {
+  if (length > kMaxIndex) fail(Code::refused, fmt::format("a text of {} bytes; the limit is 4 GiB", length));
+  return make_slot(tag, offset, static_cast<std::uint32_t>(length));
+}
+
+Slot Heap::make_decoded(Tag tag, std::string_view text) {
+  Slot slot = make_text(tag, decoded_.size(), text.size());
+  slot.is_decoded = true;
+  decoded_.append(text);
+  return slot;
+}
+
+Slot Heap::make_global(const Global& global) {
+  const Slot slot = make_slot(Tag::global, globals_.size());
+  globals_.push_back(global);
+  return slot;
+}
+
+Slot Heap::make_storage(LoadedStorage storage) {
+  const Slot slot = make_slot(Tag::storage, storages_.size());
+  storages_.push_back(std::move(storage));
+  return slot;
+}
+
+std::uint32_t Heap::extend_pool(std::span<const Slot> items, std::size_t capacity) {
+  if (pool_.size() + capacity > kMaxIndex) fail(Code::refused, "more than 2^32 elements");
+  const auto begin = static_cast<std::uint32_t>(pool_.size());
+  pool_.insert(pool_.end(), items.begin(), items.end());
+  pool_.resize(begin + capacity);
+  return begin;
+}
+
+Slot Heap::make_object(ObjectKind kind, std::span<const Slot> items, std::uint32_t extra) {
+  if (objects_.size() >= context_.limits.max_objects || objects_.size() >= kMaxIndex) {
+    fail(Code::refused,
+         fmt::format("more objects than the limit of {} (Limits::max_objects)", context_.limits.max_objects));
+  }
+  const Slot slot = make_slot(Tag::object, objects_.size());
+  const auto count = static_cast<std::uint32_t>(items.size());
+  const std::uint32_t begin = extend_pool(items, items.size());
+  objects_.push_back(
+      {.kind = kind, .begin = begin, .count = count, .capacity = count, .extra = extra, .attributes = 0});
+  return slot;
+}
+
+Slot Heap::make_tensor(Tensor tensor) {
+  const Slot slot = make_object(ObjectKind::tensor, {}, static_cast<std::uint32_t>(tensors_.size()));
+  tensors_.push_back(std::move(tensor));
+  return slot;
+}
+
+Slot Heap::make_sparse(SparseParts parts, std::span<const Slot> items) {
+  const Slot slot = make_object(ObjectKind::sparse, items, static_cast<std::uint32_t>(sparse_.size()));
+  sparse_.push_back(std::move(parts));
+  return slot;
+}
+
+Slot Heap::make_opaque(Slot global, Opaque::Form form, Slot args, Slot kwargs) {
+  const std::array<Slot, 5> items = {args, kwargs, Slot{}, make_object(ObjectKind::list),
+                                     make_object(ObjectKind::dict)};
+  const Slot slot = make_object(ObjectKind::opaque, items, static_cast<std::uint32_t>(opaques_.size()));
+  opaques_.push_back({static_cast<std::uint32_t>(global.index), form});
+  return slot;
+}
+
+std::string_view Heap::text(Slot slot) const noexcept {
+  return (slot.is_decoded ? std::string_view(decoded_) : pickle_).substr(slot.offset, slot.length);
+}
+
+// A run that is full moves to the end of the pool with room to double, so that appending costs what it costs a vector.
+void Heap::append(Slot slot, std::span<const Slot> items) {
+  Object& object = this->object(slot);
+  const std::size_t wanted = object.count + items.size();
+  if (wanted > object.capacity && object.begin + object.capacity == pool_.size()) {
+    extend_pool({}, wanted - object.capacity);
+    object.capacity = static_cast<std::uint32_t>(wanted);
+  } else if (wanted > object.capacity) {
+    const std::size_t capacity = object.count == 0 ? wanted : 2 * wanted;
+    const std::uint32_t begin = extend_pool({}, capacity);
+    std::copy_n(pool_.begin() + object.begin, object.count, pool_.begin() + begin);
+    object.begin = begin;
+    object.capacity = static_cast<std::uint32_t>(capacity);
+  }
+  std::copy(items.begin(), items.end(), pool_.begin() + object.begin + object.count);
+  object.count = static_cast<std::uint32_t>(wanted);
+}
+
+std::string Heap::describe(Slot slot) const {
+  switch (slot.tag) {
+    case Tag::none:
+      return "None";
+    case Tag::boolean:
+      return "a bool";
+    case Tag::integer:
+    case Tag::big_integer:
+      return "an int";
+    case Tag::real:
+      return "a float";
+    case Tag::string:
+      return "a str";
+    case Tag::bytes:
+      return "bytes";
+    case Tag::global:
+      return fmt::format("the global {}.{}", global(slot).module, global(slot).name);
+    case Tag::storage:
+      return "a storage";
+    case Tag::object:
+      break;
+  }
+  return std::string(pickle::describe(object(slot).kind));
+}
+
+}  // namespace torchkeep::pickle

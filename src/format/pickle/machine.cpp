@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What the instructions of a pickle do to the stack, the memo and the objects.
+#include "machine.h"
+
+#include <bit>
+
+namespace torchkeep::pickle {
+namespace {
+
+// Reading decimal digits takes quadratic time; Python's own limit.
+constexpr std::size_t kMaxDecimalDigits = 4300;
+
+}  // namespace
+
+std::string_view Machine::line() {
+  const std::size_t begin = reader_.position();
+  const std::string_view rest = as_text(reader_.take(reader_.remaining()));
+  const std::size_t end = rest.find('\n');
+  if (end == std::string_view::npos) fail("a line without an end");
+  reader_.seek(begin + end + 1);
+  return rest.substr(0, end);
+}
+
+void Machine::push_quoted() {
+  const auto text = decode_quoted(line());
+  push_decoded(text && is_utf8(*text) ? Tag::string : Tag::bytes, text);
+}
+
+void Machine::push_int_text() {
+  const std::string_view text = line();
+  if (text == "00" || text == "01") return push(Heap::make_boolean(text == "01"));
+  push_decimal(text);
+}
+
+void Machine::push_decimal(std::string_view text) {
+  if (text.ends_with('L')) text.remove_suffix(1);
+  if (text.size() > kMaxDecimalDigits) {
+    fail(fmt::format("a decimal int of {} digits; the limit is {}", text.size(), kMaxDecimalDigits), Code::refused);
+  }
+  try {
+    push_twos_complement(Integer::from_decimal(text).to_twos_complement(), true);
+  } catch (const Error&) {
+    fail(fmt::format("'{}' is not an int", text));
+  }
+}
+
+void Machine::push_twos_complement(std::string_view bytes, bool is_temporary) {
+  if (const auto small = Integer::from_twos_complement(bytes).to_int64()) return push(Heap::make_integer(*small));
+  if (is_temporary) return push(heap_.make_decoded(Tag::big_integer, bytes));
+  push(heap_.make_text(Tag::big_integer, reader_.position() - bytes.size(), bytes.size()));
+}
+
+void Machine::push_float() {
+  const auto bits = reader_.read<std::uint64_t>();
+  push(Heap::make_real(std::bit_cast<double>(__builtin_bswap64(bits))));
+}
+
+void Machine::put(std::uint64_t index) {
+  // Picklers number from 0; an index beyond the length of the pickle only serves to make the memo huge.
+  if (index >= size_) fail(fmt::format("memo index {} in a pickle of {} bytes", index, size_), Code::refused);
+  if (index >= memo_.size()) memo_.resize(index + 1), memo_set_.resize(index + 1);
+  memo_[index] = top();
+  memo_count_ += !memo_set_[index];
+  memo_set_[index] = true;
+}
+
+void Machine::get(std::uint64_t index) {
+  if (index >= memo_.size() || !memo_set_[index]) fail(fmt::format("memo index {} was never set", index));
+  push(memo_[index]);
+  stack_.back().is_repeated = true;
+}
+
+void Machine::push_global(std::string_view module, std::string_view name) {
+  const Global global = look_up(module, name);
+  if (global.role == Role::unknown && heap_.context().unknown_classes == UnknownClasses::refuse) {
+    fail(fmt::format("refused global '{}.{}'", module, name), Code::refused);
+  }
+  push(heap_.make_global(global));
+}
+
+void Machine::stack_global() {
+  const Slot name = pop();
+  const Slot module = pop();
+  if (module.tag != Tag::string || name.tag != Tag::string) fail("a global's name is not a text");
+  push_global(heap_.text(module), heap_.text(name));
+}
+
+void Machine::append(std::span<const Slot> items) {
+  const Slot target = below(items.size());
+  if (heap_.is(target, ObjectKind::list))
+    heap_.append(target, items);
+  else if (heap_.is(target, ObjectKind::opaque))
+    heap_.append(heap_.items(target)[kOpaqueListItems], items);
+  else
+    fail(fmt::format("APPEND to {}", heap_.describe(target)));
+  drop(items.size());
+}
+
+void Machine::set_items(std::span<const Slot> items) {
+  if (items.size() % 2 != 0) fail("a key without a value");
+  const Slot target = below(items.size());
+  if (heap_.is(target, ObjectKind::dict) || heap_.is(target, ObjectKind::ordered_dict) ||
+      heap_.is(target, ObjectKind::counter)) {
+    heap_.append(target, items);
+  } else if (heap_.is(target, ObjectKind::opaque)) {
+    heap_.append(heap_.items(target)[kOpaqueDictItems], items);
+  } else {
+    fail(fmt::format("SETITEM on {}", heap_.describe(target)));
+  }
+  drop(items.size());
+}
+
+void Machine::add_items(std::span<const Slot> items) {
+  const Slot target = below(items.size());
+  if (!heap_.is(target, ObjectKind::set)) fail(fmt::format("ADDITEMS to {}", heap_.describe(target)));
+  heap_.append(target, items);
+  drop(items.size());
+}
+
+void Machine::push_dict_above_mark() {
+  const auto items = above_mark();
+  if (items.size() % 2 != 0) fail("a key without a value");
+  collect(ObjectKind::dict, items);
+}
+
+void Machine::reduce() {
+  const Slot args = pop();
+  const Slot callee = pop();
+  push(call(heap_, callee, args));
+}
+
+void Machine::new_object(bool has_keywords) {
+  const Slot keywords = has_keywords ? pop() : Slot{};
+  const Slot args = pop();
+  const Slot type = pop();
+  if (!heap_.is(args, ObjectKind::tuple) || (has_keywords && !heap_.is(keywords, ObjectKind::dict))) {
+    fail("NEWOBJ without a tuple of arguments");
+  }
+  if (heap_.is(type, Role::unknown)) {
+    push(heap_.make_opaque(type, Opaque::Form::newobj, args, keywords));
+  } else if (!has_keywords || heap_.items(keywords).empty()) {
+    push(call(heap_, type, args));
+  } else {
+    fail(fmt::format("keyword arguments for {}", heap_.describe(type)), Code::unsupported);
+  }
+}
+
+void Machine::old_instance(Slot type, std::span<const Slot> arguments, std::size_t taken) {
+  const Slot args = heap_.make_object(ObjectKind::tuple, arguments);
+  drop(taken);
+  push(call(heap_, type, args));
+}
+
+void Machine::inst() {
+  const std::string_view module = line();
+  push_global(module, line());
+  const Slot type = pop();
+  const auto arguments = above_mark();
+  old_instance(type, arguments, arguments.size());
+}
+
+void Machine::obj() {
+  const auto slots = above_mark();
+  if (slots.empty()) fail("OBJ without a class");
+  old_instance(slots[0], slots.subspan(1), slots.size());
+}
+
+void Machine::build() {
+  const Slot state = pop();
+  const Slot target = top();
+  if (heap_.is(target, ObjectKind::opaque)) {
+    if (heap_.items(target)[kOpaqueState].tag != Tag::none) fail("a second BUILD of one object", Code::unsupported);
+    heap_.set_item(target, kOpaqueState, state);
+  } else if (heap_.is(target, ObjectKind::ordered_dict)) {
+    if (!heap_.is(state, ObjectKind::dict)) fail(fmt::format("attributes are {}, not a dict", heap_.describe(state)));
+    if (heap_.object(target).attributes != 0) fail("a second BUILD of one object", Code::unsupported);
+    heap_.object(target).attributes = static_cast<std::uint32_t>(state.index + 1);
+  } else {
+    fail(fmt::format("BUILD of {}", heap_.describe(target)), Code::unsupported);
+  }
+}
+
+// ('storage', class, key, location, numel)
+void Machine::persistent_id() {
+  const Slot id = pop();
+  const auto fields = heap_.is(id, ObjectKind::tuple) ? heap_.items(id) : std::span<const Slot>();
+  if (fields.empty() || fields[0].tag != Tag::string || heap_.text(fields[0]) != "storage") {
+    fail("a persistent id that is not a storage", Code::unsupported);
+  }
+  if (fields.size() != 5) fail(fmt::format("a storage id of {} fields, expected 5", fields.size()));
+  if (!heap_.is(fields[1], Role::storage_class) || fields[2].tag != Tag::string || fields[3].tag != Tag::string ||
+      fields[4].tag != Tag::integer || fields[4].integer < 0) {
+    fail("a storage id is ('storage', class, key, location, number of elements)");
+  }
+  const std::optional<DType> dtype = heap_.global(fields[1]).dtype;
+  const auto numel = static_cast<std::uint64_t>(fields[4].integer);
+  const std::uint64_t item = dtype ? itemsize(*dtype) : 1;
+  if (numel > std::numeric_limits<std::int64_t>::max() / item) fail(fmt::format("a storage of {} elements", numel));
+  const StorageReference reference{dtype, heap_.text(fields[2]), heap_.text(fields[3]), numel * item};
+  try {
+    push(heap_.make_storage(heap_.context().load_storage(reference)));
+  } catch (const Error& error) {
+    throw error.at(heap_.where());
+  }
+}
+
+}  // namespace torchkeep::pickle

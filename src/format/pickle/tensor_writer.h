@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Writes tensors and the storages they refer to.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include <torchkeep/state/tensor.h>
+
+#include "emitter.h"
+
+namespace torchkeep::pickle {
+
+/// Errors it throws name no key; the caller knows where the tensor stands.
+class TensorWriter {
+ public:
+  explicit TensorWriter(Emitter& out) : out_(out) {}
+
+  /// A torch.Tensor, whatever tensor.is_parameter says.
+  void tensor(const Tensor& tensor, bool requires_grad);
+  /// A torch.nn.Parameter.
+  void parameter(const Tensor& tensor);
+  /// What stands before the dict of attributes of a tensor or Parameter; TUPLE and REDUCE are to follow that.
+  void begin_with_attributes(const Tensor& tensor);
+  /// All storages, by number.
+  std::vector<StoragePtr> take_storages() { return std::move(storages_); }
+
+ private:
+  bool needs_v3(const Tensor& tensor);
+  void arguments(const Tensor& tensor, bool requires_grad, bool is_v3);
+  void storage(const Tensor& tensor, bool is_v3);
+  void quantizer(const Quantizer& quantizer);
+
+  Emitter& out_;
+  Memo<std::uint64_t> numbers_;  // by Storage::identity()
+  std::vector<StoragePtr> storages_;
+  std::vector<std::optional<DType>> dtypes_;  // of the class each was first written under; none: UntypedStorage
+};
+
+}  // namespace torchkeep::pickle

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A storage whose bytes are still in the file it was saved to.
+#include <algorithm>
+#include <cstring>
+#include <fmt/format.h>
+
+#include <torchkeep/base/crc32.h>
+#include <torchkeep/format/record_storage.h>
+
+#include "zip/records.h"
+#include "zip/zip.h"
+
+namespace torchkeep {
+namespace {
+
+constexpr std::uint64_t kBlock = std::uint64_t{1} << 20;
+
+}  // namespace
+
+RecordStorage::RecordStorage(std::shared_ptr<const zip::Reader> zip, const zip::Record& record,
+                             std::shared_ptr<const std::string> location, bool verify)
+    : zip_(std::move(zip)), record_(&record), nbytes_(record.size), location_(std::move(location)), verify_(verify) {}
+
+RecordStorage::~RecordStorage() = default;
+
+const std::string& RecordStorage::location() const noexcept {
+  return location_ ? *location_ : Storage::location();
+}
+
+void RecordStorage::read(std::uint64_t offset, MutableBytes out) const {
+  if (offset > nbytes_ || out.size() > nbytes_ - offset) {
+    throw Error(Code::invalid_argument,
+                fmt::format("bytes [{}, +{}) lie outside a storage of {} bytes", offset, out.size(), nbytes_));
+  }
+  if (out.empty()) return;
+  if (memory_ != nullptr) {
+    std::memcpy(out.data(), memory_.get() + offset, out.size());
+  } else if (out.size() == nbytes_) {
+    zip_->read(*record_, out, verify_);
+  } else if (record_->method != zip::kMethodStored) {
+    const std::string all = zip_->read(*record_, verify_, nbytes_);
+    std::memcpy(out.data(), all.data() + offset, out.size());
+  } else {
+    std::call_once(prepared_, [this] { prepare(); });
+    zip_->file().read_at(data_offset_ + offset, out);
+  }
+}
+
+void RecordStorage::prepare() const {
+  data_offset_ = zip_->locate(*record_);
+  if (!verify_) return;
+  std::string block;
+  std::uint32_t crc = 0;
+  for (std::uint64_t done = 0; done < nbytes_; done += block.size()) {
+    block.resize(static_cast<std::size_t>(std::min(kBlock, nbytes_ - done)));
+    zip_->file().read_at(data_offset_ + done, std::as_writable_bytes(std::span(block)));
+    crc = crc32(as_bytes(block), crc);
+  }
+  zip_->check_crc(*record_, crc);
+}
+
+}  // namespace torchkeep

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Finding and parsing the end records and the central directory of a zip.
+#pragma once
+
+#include <vector>
+
+#include <torchkeep/base/bytes.h>
+#include <torchkeep/format/pt.h>
+
+#include "zip.h"
+
+namespace torchkeep::zip {
+
+/// What the end records say.
+struct Directory {
+  std::uint64_t offset = 0;  ///< of the first central entry
+  std::uint64_t size = 0;    ///< bytes of all central entries
+  std::uint64_t count = 0;   ///< of entries
+};
+
+/// Reads the end records and checks that directory, end records and the end of the file join without a gap.
+Directory find_directory(const ReadAt& file, const Limits& limits);
+
+/// One entry of the directory, before the root folder is taken off its name.
+struct CentralEntry {
+  std::string_view name;
+  Record record;
+};
+
+/// Parses all central entries; views into `bytes`.
+std::vector<CentralEntry> parse_directory(Bytes bytes, const Directory& directory, const std::string& file);
+
+}  // namespace torchkeep::zip

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Opens a zip by its directory, and reads records after comparing their local headers with it.
+#include <algorithm>
+#include <fmt/format.h>
+#include <libdeflate.h>
+
+#include <torchkeep/base/crc32.h>
+
+#include "directory.h"
+#include "hash.h"
+#include "records.h"
+#include "zip.h"
+
+namespace torchkeep::zip {
+namespace {
+
+constexpr std::uint64_t kBlock = std::uint64_t{1} << 20;
+// Deflate cannot expand further than this; a record that claims more is lying.
+constexpr std::uint64_t kMaxExpansion = 1032;
+
+bool is_bad_name(std::string_view name) {
+  if (name.find('\0') != std::string_view::npos) return true;
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('/', begin), name.size());
+    const std::string_view part = name.substr(begin, end - begin);
+    if (part == ".." || part == ".") return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
+void inflate(const Reader& reader, const Record& record, Bytes stored, MutableBytes out) {
+  const std::unique_ptr<libdeflate_decompressor, void (*)(libdeflate_decompressor*)> decompressor(
+      libdeflate_alloc_decompressor(), libdeflate_free_decompressor);
+  if (decompressor == nullptr) reader.fail(record, Code::refused, "no memory to inflate");
+  std::size_t actual = 0;
+  const auto result =
+      libdeflate_deflate_decompress(decompressor.get(), stored.data(), stored.size(), out.data(), out.size(), &actual);
+  if (result != LIBDEFLATE_SUCCESS || actual != out.size()) {
+    reader.fail(record, Code::corrupt, fmt::format("does not inflate to the {} bytes of the directory", out.size()));
+  }
+}
+
+}  // namespace
+
+Reader::Reader(std::shared_ptr<const ReadAt> file, const Limits& limits) : file_(std::move(file)) {
+  const Directory directory = find_directory(*file_, limits);
+  directory_.resize(static_cast<std::size_t>(directory.size));
+  file_->read_at(directory.offset, std::as_writable_bytes(std::span(directory_)));
+  const auto entries = parse_directory(as_bytes(directory_), directory, file_->name());
+  if (entries.empty()) {
+    throw Error(Code::corrupt, "a zip without records", {.file = file_->name(), .record = {}, .offset = {}, .key = {}});
+  }
+  root_ = entries[0].name.substr(0, entries[0].name.find('/'));
+  if (root_.size() < entries[0].name.size()) root_ += '/';
+  records_.reserve(entries.size());
+  for (const CentralEntry& entry : entries) {
+    Record record = entry.record;
+    record.name = entry.name;
+    if (is_bad_name(entry.name)) fail(record, Code::refused, "a record name with a NUL, '.' or '..'");
+    if (!entry.name.starts_with(root_) || root_.back() != '/') {
+      fail(record, Code::corrupt, fmt::format("a record outside the folder '{}'", root_));
+    }
+    record.name.remove_prefix(root_.size());
+    records_.push_back(record);
+  }
+  check_layout(directory.offset);
+  index_names();
+}
+
+// Records, with at least their name and payload, must not overlap each other or the directory.
+void Reader::check_layout(std::uint64_t directory_offset) {
+  std::vector<Record*> order;
+  order.reserve(records_.size());
+  for (Record& record : records_) order.push_back(&record);
+  const auto before = [](const Record* a, const Record* b) { return a->header_offset < b->header_offset; };
+  if (!std::is_sorted(order.begin(), order.end(), before)) std::sort(order.begin(), order.end(), before);
+  std::uint64_t limit = directory_offset;
+  for (auto next = order.rbegin(); next != order.rend(); ++next) {
+    Record& record = **next;
+    record.limit = limit;
+    const std::uint64_t room = limit < record.header_offset ? 0 : limit - record.header_offset;
+    if (room < header_size(record) || room - header_size(record) < record.stored_size) {
+      fail(record, Code::corrupt,
+           fmt::format("its {} bytes do not fit between its header at {} and what follows at {}", record.stored_size,
+                       record.header_offset, limit));
+    }
+    if (record.method == kMethodStored && record.size != record.stored_size) {
+      fail(record, Code::corrupt, fmt::format("stored in {} bytes but {} long", record.stored_size, record.size));
+    }
+    if (record.size / kMaxExpansion > record.stored_size) {
+      fail(record, Code::refused,
+           fmt::format("{} bytes out of {} deflated ones: impossible", record.size, record.stored_size));
+    }
+    limit = record.header_offset;
+  }
+}
+
+void Reader::index_names() {
+  std::size_t capacity = 16;
+  while (capacity < 2 * records_.size()) capacity *= 2;
+  slots_.assign(capacity, 0);
+  seed_ = detail::hash_seed();
+  for (std::uint32_t i = 0; i < records_.size(); ++i) {
+    std::size_t slot = detail::hash_text(records_[i].name, seed_) & (capacity - 1);
+    while (slots_[slot] != 0) {
+      if (records_[slots_[slot] - 1].name == records_[i].name)
+        fail(records_[i], Code::corrupt, "two records of this name");
+      slot = (slot + 1) & (capacity - 1);
+    }
+    slots_[slot] = i + 1;
+  }
+}
+
+const Record* Reader::find(std::string_view name) const noexcept {
+  std::size_t slot = detail::hash_text(name, seed_) & (slots_.size() - 1);
+  for (; slots_[slot] != 0; slot = (slot + 1) & (slots_.size() - 1)) {
+    const Record& record = records_[slots_[slot] - 1];
+    if (record.name == name) return &record;
+  }
+  return nullptr;
+}
+
+void Reader::fail(const Record& record, Code code, std::string message) const {
+  throw Error(code, std::move(message),
+              {.file = file_->name(), .record = std::string(record.name), .offset = {}, .key = {}});
+}
+
+std::uint64_t Reader::header_size(const Record& record) const noexcept {
+  return kLocalSize + root_.size() + record.name.size();
+}
+
+std::uint64_t Reader::check_local(const Record& record, Bytes header) const {
+  const auto differs = [&](const char* what) {
+    fail(record, Code::corrupt,
+         fmt::format("its local header at {} and the directory disagree about its {}", record.header_offset, what));
+  };
+  if (field<std::uint32_t>(header, 0) != kLocalSignature) {
+    fail(record, Code::corrupt, fmt::format("no local header at {}, where the directory says", record.header_offset));
+  }
+  const std::size_t name_size = root_.size() + record.name.size();
+  if (field<std::uint16_t>(header, 26) != name_size) differs("name");
+  const std::string_view name = as_text(header.subspan(kLocalSize, name_size));
+  if (!name.starts_with(root_) || name.substr(root_.size()) != record.name) differs("name");
+  if (field<std::uint16_t>(header, 6) != record.flags) differs("flags");
+  if (field<std::uint16_t>(header, 8) != record.method) differs("method");
+  // With a data descriptor the three fields are not known yet when the header is written: 0, or "see zip64".
+  const bool deferred = (record.flags & kFlagDescriptor) != 0;
+  const auto agrees = [&](std::uint32_t local, std::uint64_t central) {
+    return local == central || local == kIn64 || (deferred && local == 0);
+  };
+  if (!agrees(field<std::uint32_t>(header, 14), record.crc)) differs("CRC");
+  if (!agrees(field<std::uint32_t>(header, 18), record.stored_size)) differs("stored size");
+  if (!agrees(field<std::uint32_t>(header, 22), record.size)) differs("size");
+  const std::uint64_t data = record.header_offset + header_size(record) + field<std::uint16_t>(header, 28);
+  if (data > record.limit || record.limit - data < record.stored_size) {
+    fail(record, Code::corrupt,
+         fmt::format("its {} bytes from {} on reach into what follows at {}", record.stored_size, data, record.limit));
+  }
+  if ((record.flags & kFlagEncrypted) != 0) fail(record, Code::unsupported, "an encrypted record");
+  if (record.method != kMethodStored && record.method != kMethodDeflated) {
+    fail(record, Code::unsupported,
+         fmt::format("compression method {}; only stored and deflated records can be read", record.method));
+  }
+  return data;
+}
+
+std::uint64_t Reader::locate(const Record& record) const {
+  std::string header(static_cast<std::size_t>(header_size(record)), '\0');
+  file_->read_at(record.header_offset, std::as_writable_bytes(std::span(header)));
+  return check_local(record, as_bytes(header));
+}
+
+void Reader::check_crc(const Record& record, std::uint32_t crc) const {
+  if (crc == record.crc || record.crc == 0) return;
+  fail(record, Code::corrupt,
+       fmt::format("CRC-32 is {:08x}, the directory says {:08x}: its bytes have changed", crc, record.crc));
+}
+
+void Reader::read(const Record& record, MutableBytes out, bool verify) const {
+  const std::uint64_t data = locate(record);
+  std::uint32_t crc = 0;
+  if (record.method == kMethodDeflated) {
+    std::string stored(static_cast<std::size_t>(record.stored_size), '\0');
+    file_->read_at(data, std::as_writable_bytes(std::span(stored)));
+    inflate(*this, record, as_bytes(stored), out);
+    if (verify) crc = crc32(out);
+  } else {
+    for (std::uint64_t done = 0; done < record.size;) {
+      const auto block = out.subspan(done, std::min(kBlock, record.size - done));
+      file_->read_at(data + done, block);
+      if (verify) crc = crc32(block, crc);
+      done += block.size();
+    }
+  }
+  if (verify) check_crc(record, crc);
+}
+
+std::string Reader::read(const Record& record, bool verify, std::uint64_t limit) const {
+  if (record.size > limit) {
+    fail(record, Code::refused, fmt::format("{} bytes long, more than the limit of {}", record.size, limit));
+  }
+  std::string bytes(static_cast<std::size_t>(record.size), '\0');
+  read(record, std::as_writable_bytes(std::span(bytes)), verify);
+  return bytes;
+}
+
+}  // namespace torchkeep::zip
