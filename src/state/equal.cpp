@@ -2,37 +2,21 @@
 // Equality in bits, with an explicit stack; every pair of nodes is compared once.
 #include <bit>
 #include <cstring>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "node.h"
+#include "pairing.h"
 
 namespace torchkeep {
 
 using detail::Mapping;
 using detail::Node;
 using detail::NodeAccess;
+using detail::Pairing;
 
 namespace {
 
 constexpr std::uint64_t kBlock = std::uint64_t{1} << 20;
-
-// A one-to-one relation between the things of two sides, built as they are met.
-template <class K>
-class Pairing {
- public:
-  enum class Met { never, together, apart };
-  Met meet(K a, K b) {
-    const auto [left, new_left] = left_.emplace(a, b);
-    const auto [right, new_right] = right_.emplace(b, a);
-    if (left->second != b || right->second != a) return Met::apart;
-    return new_left && new_right ? Met::never : Met::together;
-  }
-
- private:
-  std::unordered_map<K, K> left_;
-  std::unordered_map<K, K> right_;
-};
 
 bool same_bytes(const Storage& a, const Storage& b) {
   if (a.nbytes() != b.nbytes() || a.location() != b.location()) return false;

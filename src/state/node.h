@@ -48,6 +48,10 @@ struct NodeAccess {
   static std::shared_ptr<Node>& handle(Value& value) noexcept { return value.node_; }
   static Value make(Kind kind, Payload payload) { return Value(std::make_shared<Node>(kind, std::move(payload))); }
   static Value wrap(std::shared_ptr<Node> node) noexcept { return Value(std::move(node)); }
+  /// Handles to the node, over all Values.
+  static long use_count(const Value& value) noexcept { return value.node_.use_count(); }
+  /// `part` as read from `value` by `step`: it reports that place in errors.
+  static Value child(const Value& value, const Value& part, std::string_view step) { return value.child(part, step); }
   /// Makes the handle forget where it was read.
   static void forget_place(Value& value) noexcept { value.path_.reset(); }
 };

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Walks with an explicit stack of places; shared containers are remembered, others cannot be met twice.
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <deque>
+#include <fmt/format.h>
+#include <set>
+#include <unordered_set>
+#include <utility>
+
+#include <torchkeep/state/walk.h>
+
+#include "node.h"
+
+namespace torchkeep {
+
+using detail::Node;
+using detail::NodeAccess;
+
+namespace {
+
+constexpr std::array<std::string_view, 3> kSparse = {"indices", "plain", "values"};
+constexpr std::array<std::string_view, 4> kNested = {"buffer", "sizes", "strides", "offsets"};
+constexpr std::array<std::string_view, 3> kOpaque = {"args", "kwargs", "state"};
+
+// A path of more steps than this is shown by its end only: a chain of n containers must not cost n * n characters.
+constexpr std::size_t kMaxShownDepth = 1000;
+constexpr std::size_t kShownEnd = 32;
+
+std::size_t content_size(const Value& value) noexcept {
+  switch (value.kind()) {
+    case Kind::list:
+    case Kind::tuple:
+    case Kind::size:
+    case Kind::set:
+    case Kind::frozenset:
+      return value.elements().size();
+    case Kind::dict:
+    case Kind::ordered_dict:
+    case Kind::counter:
+      return value.items().size();
+    case Kind::sparse_tensor:
+      return kSparse.size();
+    case Kind::nested_tensor:
+      return kNested.size();
+    case Kind::opaque:
+      return kOpaque.size() + value.as_opaque().list_items.size() + value.as_opaque().dict_items.size();
+    default:
+      return 0;
+  }
+}
+
+const Value& attributes_of(const Value& value) noexcept {
+  return NodeAccess::node(value)->attributes;
+}
+
+bool has_attributes(const Value& value) noexcept {
+  return NodeAccess::node(value) != nullptr && !attributes_of(value).is_none();
+}
+
+const Value& opaque_part(const Opaque& object, std::size_t i) noexcept {
+  if (i < kOpaque.size()) return i == 0 ? object.args : i == 1 ? object.kwargs : object.state;
+  i -= kOpaque.size();
+  if (i < object.list_items.size()) return object.list_items[i];
+  return object.dict_items[i - object.list_items.size()].value;
+}
+
+Step opaque_step(const Opaque& object, std::size_t i) {
+  if (i < kOpaque.size()) return {Step::Kind::field, {}, 0, kOpaque[i]};
+  i -= kOpaque.size();
+  if (i < object.list_items.size()) return {Step::Kind::index, {}, i, {}};
+  return {Step::Kind::key, object.dict_items[i - object.list_items.size()].key, 0, {}};
+}
+
+// Whether more than one handle leads to the node, so that a walk may meet it again.
+bool is_shared(const Value& value) noexcept {
+  return NodeAccess::use_count(value) > 1;
+}
+
+struct Frame {
+  Frame(const Value& value, Place place) : parts(value), place(std::move(place)) {}
+  Parts parts;
+  Place place;
+  std::size_t next = 0;
+};
+
+}  // namespace
+
+std::string Step::text() const {
+  if (kind == Kind::field) return std::string(field);
+  if (kind == Kind::index) return fmt::format("{}", index);
+  if (key.is(torchkeep::Kind::string)) return key.as_string();
+  if (key.is(torchkeep::Kind::integer)) return key.as_integer().to_decimal();
+  return fmt::format("<{}>", to_string(key.kind()));
+}
+
+std::vector<const Step*> Place::steps() const {
+  std::vector<const Step*> steps;
+  const std::size_t wanted = depth > kMaxShownDepth ? kShownEnd : depth;
+  for (const Place* place = this; steps.size() < wanted; place = place->parent) steps.push_back(&place->step);
+  std::reverse(steps.begin(), steps.end());
+  return steps;
+}
+
+std::string Place::text() const {
+  std::string text;
+  bool separate = depth > kMaxShownDepth;
+  if (separate) text = "...";
+  for (const Step* step : steps()) {
+    if (std::exchange(separate, true)) text += '.';
+    text += step->text();
+  }
+  return text;
+}
+
+Parts::Parts(const Value& value) noexcept
+    : value_(&value), content_(content_size(value)), size_(content_ + (has_attributes(value) ? 1 : 0)) {}
+
+const Value& Parts::value(std::size_t i) const noexcept {
+  if (i >= content_) return attributes_of(*value_);
+  switch (value_->kind()) {
+    case Kind::dict:
+    case Kind::ordered_dict:
+    case Kind::counter:
+      return value_->items()[i].value;
+    case Kind::sparse_tensor: {
+      const SparseTensor& tensor = value_->as_sparse_tensor();
+      return i == 0 ? tensor.indices : i == 1 ? tensor.plain : tensor.values;
+    }
+    case Kind::nested_tensor: {
+      const NestedTensor& tensor = value_->as_nested_tensor();
+      return i == 0 ? tensor.buffer : i == 1 ? tensor.sizes : i == 2 ? tensor.strides : tensor.offsets;
+    }
+    case Kind::opaque:
+      return opaque_part(value_->as_opaque(), i);
+    default:
+      return value_->elements()[i];
+  }
+}
+
+Step Parts::step(std::size_t i) const {
+  if (i >= content_) return {Step::Kind::field, {}, 0, "attributes"};
+  switch (value_->kind()) {
+    case Kind::dict:
+    case Kind::ordered_dict:
+    case Kind::counter:
+      return {Step::Kind::key, value_->items()[i].key, 0, {}};
+    case Kind::sparse_tensor:
+      return {Step::Kind::field, {}, 0, kSparse[i]};
+    case Kind::nested_tensor:
+      return {Step::Kind::field, {}, 0, kNested[i]};
+    case Kind::opaque:
+      return opaque_step(value_->as_opaque(), i);
+    default:
+      return {Step::Kind::index, {}, i, {}};
+  }
+}
+
+void walk(const Value& root, const std::function<Next(const Visit&)>& visit) {
+  std::unordered_set<const void*> met;
+  std::deque<Frame> stack;  // a deque: places must not move while those below point to them
+  // Visits one value; true to go on. A container that is to be entered is pushed.
+  const auto enter = [&](const Value& value, Place place) {
+    const bool is_container = Parts(value).size() > 0;
+    const bool repeated = is_container && is_shared(value) && !met.insert(value.id()).second;
+    const Next next = visit({value, place, repeated});
+    if (next == Next::inside && is_container && !repeated) stack.emplace_back(value, std::move(place));
+    return next != Next::stop;
+  };
+  if (!enter(root, {})) return;
+  while (!stack.empty()) {
+    Frame& top = stack.back();
+    if (top.next == top.parts.size()) {
+      stack.pop_back();
+      continue;
+    }
+    const std::size_t i = top.next++;
+    if (!enter(top.parts.value(i), {&top.place, top.parts.step(i), top.place.depth + 1})) return;
+  }
+}
+
+namespace {
+
+// A part that was reached, and where in the path's text it ends (npos: at its end).
+struct Reached {
+  Value value;
+  std::size_t rest;
+};
+
+std::optional<std::int64_t> parse_index(std::string_view text) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+// The part of `value` that exactly `text` names.
+std::optional<Value> find_step(const Value& value, std::string_view text) {
+  const auto index = parse_index(text);
+  if (value.is_mapping()) {
+    if (auto found = value.find(Value::string(std::string(text)))) return found;
+    if (index && fmt::format("{}", *index) == text) {
+      if (auto found = value.find(Value(*index))) return found;
+    }
+  } else if (value.is_sequence()) {
+    const auto count = static_cast<std::int64_t>(value.size());
+    if (index && *index >= -count && *index < count) return value[*index];
+  } else {
+    const Parts parts(value);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (parts.step(i).text() == text) return NodeAccess::child(value, parts.value(i), text);
+    }
+  }
+  if (text == "attributes" && has_attributes(value)) return value.attributes();
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<Value> find_path(const Value& root, std::string_view path) {
+  if (path.empty()) return root;
+  std::set<std::pair<const void*, std::size_t>> tried;  // the way to a part does not matter for what lies below it
+  std::vector<Reached> pending = {{root, 0}};
+  while (!pending.empty()) {
+    const Reached from = std::move(pending.back());
+    pending.pop_back();
+    if (from.rest == std::string_view::npos) return from.value;
+    if (!tried.insert({from.value.id(), from.rest}).second) continue;
+    const std::string_view rest = path.substr(from.rest);
+    // Shorter steps are pushed first, so the longest that exists is tried first.
+    for (std::size_t dot = rest.find('.');; dot = rest.find('.', dot + 1)) {
+      if (auto part = find_step(from.value, rest.substr(0, dot))) {
+        pending.push_back({*part, dot == std::string_view::npos ? dot : from.rest + dot + 1});
+      }
+      if (dot == std::string_view::npos) break;
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace torchkeep

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Work shared among threads: each index once, errors once, none lost.
+#include <atomic>
+#include <gtest/gtest.h>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include <torchkeep/base/error.h>
+#include <torchkeep/base/parallel.h>
+
+namespace torchkeep {
+namespace {
+
+TEST(ParallelFor, CallsEveryIndexOnce) {
+  for (const unsigned threads : {0u, 1u, 2u, 7u}) {
+    std::vector<std::atomic<int>> calls(1000);
+    parallel_for(calls.size(), threads, [&](std::uint64_t i) { ++calls[i]; });
+    for (const auto& count : calls) ASSERT_EQ(count, 1);
+  }
+}
+
+TEST(ParallelFor, DoesNothingForNothing) {
+  parallel_for(0, 4, [](std::uint64_t) { FAIL(); });
+}
+
+TEST(ParallelFor, OneThreadIsTheCallersAndGoesInOrder) {
+  std::vector<std::uint64_t> order;
+  parallel_for(5, 1, [&, caller = std::this_thread::get_id()](std::uint64_t i) {
+    EXPECT_EQ(std::this_thread::get_id(), caller);
+    order.push_back(i);
+  });
+  EXPECT_EQ(order, (std::vector<std::uint64_t>{0, 1, 2, 3, 4}));
+}
+
+TEST(ParallelFor, WorksFromAsManyThreadsAsAskedFor) {
+  std::mutex mutex;
+  std::set<std::thread::id> seen;
+  std::atomic<int> waiting{0};
+  parallel_for(3, 3, [&](std::uint64_t) {  // no call returns before three run at once
+    for (++waiting; waiting < 3;) std::this_thread::yield();
+    const std::lock_guard lock(mutex);
+    seen.insert(std::this_thread::get_id());
+  });
+  EXPECT_EQ(seen.size(), 3u);
+}
+
+TEST(ParallelFor, RethrowsTheFirstErrorAndHandsOutNoMore) {
+  std::atomic<int> after{0};
+  const auto work = [&](std::uint64_t i) {
+    if (i == 3) throw Error(Code::corrupt, "three");
+    if (i > 3) ++after;
+  };
+  EXPECT_THROW(parallel_for(1'000'000, 1, work), Error);
+  EXPECT_EQ(after, 0);
+  EXPECT_THROW(parallel_for(1'000'000, 4, work), Error);
+}
+
+}  // namespace
+}  // namespace torchkeep
