@@ -45,8 +45,8 @@ asan:  ## test the core under the address and undefined-behaviour sanitizers
 	@$(call build,asan)
 	@$(call run_tests,asan)
 
-clang:  ## build and test the core with clang
-	@$(setup) core clang
+clang:  ## build and run every test with clang
+	@$(setup) core torch clang
 	@$(call build,clang)
 	@$(call run_tests,clang)
 

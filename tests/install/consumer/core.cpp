@@ -2,6 +2,7 @@
 // A user of the core: saves a dict and prints what it reads back.
 #include <cstdint>
 #include <iostream>
+
 #include <torchkeep/torchkeep.h>
 
 int main(int, char** arguments) {
