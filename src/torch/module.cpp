@@ -93,10 +93,6 @@ std::vector<Target> targets_of(const Module& module) {
   return targets;
 }
 
-std::string strip(const std::string& name, const std::string& prefix) {
-  return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
-}
-
 /// The file's entries under the names the module would give them.
 class Entries {
  public:
@@ -105,7 +101,7 @@ class Entries {
     for (const Entry& entry : value.items()) {
       const Value placed = value.at(entry.key);
       if (!entry.key.is(Kind::string)) placed.fail(Code::mismatch, "the keys of a module's state dict must be strings");
-      std::string name = strip(entry.key.as_string(), prefix);
+      std::string name = without_prefix(entry.key.as_string(), prefix);
       order_.push_back(name);
       if (!entries_.emplace(std::move(name), placed).second) {
         placed.fail(Code::mismatch, fmt::format("without the prefix '{}' two entries have this name", prefix));
@@ -136,7 +132,7 @@ class Entries {
       const auto version = entry.value.find("version");
       if (!version || !version->is(Kind::integer)) continue;
       // "module." also stands for the wrapped module itself, whose key is "module".
-      const std::string name = strip(entry.key.as_string() + ".", prefix);
+      const std::string name = without_prefix(entry.key.as_string() + ".", prefix);
       versions_[name.empty() ? name : name.substr(0, name.size() - 1)] = version->as_integer().to_int64().value_or(2);
     }
   }
@@ -226,15 +222,10 @@ void match(Target& target, const Ties& ties, LoadReport& report) {
   prepare(target, leaf);
 }
 
-/// What the user should set when the names only differ by a wrapper's prefix.
-std::string prefix_hint(const std::vector<Target>& targets, const Entries& entries) {
-  for (const std::string prefix : {"module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."}) {
-    const auto fits = [&](const Target& target) { return entries.find(prefix + target.name).has_value(); };
-    if (!targets.empty() && std::all_of(targets.begin(), targets.end(), fits)) {
-      return fmt::format(" (the names in the file begin with '{0}': load with .strip_prefix = \"{0}\")", prefix);
-    }
-  }
-  return {};
+std::string hint_for(const std::vector<Target>& targets, const Entries& entries) {
+  std::vector<std::string> names;
+  for (const Target& target : targets) names.push_back(target.name);
+  return prefix_hint(names, [&](const std::string& name) { return entries.find(name).has_value(); });
 }
 
 LoadReport match_all(std::vector<Target>& targets, const Entries& entries) {
@@ -283,7 +274,7 @@ LoadReport load_state_dict(Module& module, const Value& value, const ModuleLoadO
   LoadReport report = match_all(targets, entries);
   if (options.strict && !report.complete()) {
     value.fail(Code::mismatch, fmt::format("the state does not fit the module: {}{}; .strict = false loads what fits",
-                                           report.to_string(), prefix_hint(targets, entries)));
+                                           report.to_string(), hint_for(targets, entries)));
   }
   placed(value, [&] {
     const torch::NoGradGuard no_grad;

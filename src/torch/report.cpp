@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What the adapter says: reports of what did not fit, shapes, and LibTorch's errors as ours.
+#include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -22,6 +23,22 @@ std::string LoadReport::to_string() const {
 
 std::string shape_text(c10::IntArrayRef sizes) {
   return fmt::format("({}{})", fmt::join(sizes, ", "), sizes.size() == 1 ? "," : "");
+}
+
+std::string without_prefix(const std::string& name, const std::string& prefix) {
+  return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
+}
+
+std::string prefix_hint(const std::vector<std::string>& names,
+                        const std::function<bool(const std::string&)>& is_in_file) {
+  for (const std::string prefix : {"module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."}) {
+    const bool fits =
+        std::all_of(names.begin(), names.end(), [&](const std::string& name) { return is_in_file(prefix + name); });
+    if (fits && !names.empty()) {
+      return fmt::format(" (the names in the file begin with '{0}': load with .strip_prefix = \"{0}\")", prefix);
+    }
+  }
+  return {};
 }
 
 Error translate(const c10::Error& error) {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Reading tensor leaves into LibTorch memory.
+// What the files of this layer share: reading tensor leaves into LibTorch memory, shapes and names in messages.
 #pragma once
 
-#include <map>
+#include <functional>
+#include <string>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -19,5 +21,12 @@ Tensor detached_leaf(const at::Tensor& tensor);
 
 /// "(3, 4)".
 std::string shape_text(c10::IntArrayRef sizes);
+
+/// The name without a prefix, if it begins with it.
+std::string without_prefix(const std::string& name, const std::string& prefix);
+
+/// What the user should set when all names in the file are `names` behind a wrapper's prefix; else empty.
+std::string prefix_hint(const std::vector<std::string>& names,
+                        const std::function<bool(const std::string&)>& is_in_file);
 
 }  // namespace torchkeep

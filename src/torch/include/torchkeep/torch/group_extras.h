@@ -51,17 +51,19 @@ struct OptionsWithExtras final : Options, GroupExtras {
 
 /// Exchanges Optimizer::defaults().
 void replace_defaults(torch::optim::Optimizer& optimizer, std::unique_ptr<torch::optim::OptimizerOptions> defaults);
+[[noreturn]] void throw_wrong_options();
 
 }  // namespace detail
 
 /// Makes room for extras in an optimizer of your own class whose default options are of type Options (a
 /// torch::optim::OptimizerCloneableOptions). LibTorch's six optimizers need no such call. References to
-/// optimizer.defaults() taken earlier become invalid.
+/// optimizer.defaults() taken earlier become invalid. Throws Error (invalid_argument) for another type of options.
 template <class Options>
 void keep_group_extras(torch::optim::Optimizer& optimizer) {
   if (dynamic_cast<detail::GroupExtras*>(&optimizer.defaults()) != nullptr) return;
-  const auto& defaults = dynamic_cast<const Options&>(optimizer.defaults());
-  detail::replace_defaults(optimizer, std::make_unique<detail::OptionsWithExtras<Options>>(defaults));
+  const auto* defaults = dynamic_cast<const Options*>(&optimizer.defaults());
+  if (defaults == nullptr) detail::throw_wrong_options();
+  detail::replace_defaults(optimizer, std::make_unique<detail::OptionsWithExtras<Options>>(*defaults));
 }
 
 }  // namespace torchkeep

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The names of an optimizer's parameters in the modules they belong to.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <torchkeep/torch/optimizer.h>
+
+namespace torchkeep {
+
+/// Per group, per parameter: its dotted name, as Python's named_parameters() gives it (of a parameter registered under
+/// several names the first). Throws Error (invalid_argument) naming every parameter that is in none of the modules.
+std::vector<std::vector<std::string>> parameter_names(const torch::optim::Optimizer& optimizer,
+                                                      const NamedModules& modules);
+
+/// "parameter 2 of group 0".
+std::string parameter_place(std::size_t group, std::size_t index);
+
+}  // namespace torchkeep
