@@ -2,6 +2,7 @@
 // state_dict and load_state_dict of LibTorch's optimizers, in exactly Python's form.
 #pragma once
 
+#include <concepts>
 #include <initializer_list>
 #include <string>
 #include <utility>
@@ -30,7 +31,8 @@ struct NamedModule {
 /// Only looked at during the call it is passed to.
 class NamedModules {
  public:
-  NamedModules(const torch::nn::Module& module) : modules_{{std::string(), module}} {}  // NOLINT: a module is one
+  template <std::derived_from<torch::nn::Module> Module>  // a template, so that no braced list becomes a Module
+  NamedModules(const Module& module) : modules_{{std::string(), module}} {}  // NOLINT
   template <ModuleHandle T>
   NamedModules(const T& handle) : modules_{{std::string(), handle}} {}  // NOLINT
   NamedModules(std::initializer_list<NamedModule> modules) : modules_(modules) {}
