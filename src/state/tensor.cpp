@@ -11,6 +11,8 @@
 namespace torchkeep {
 namespace {
 
+constexpr std::string_view kMeta = "meta";  // the device of tensors that have a shape but no bytes
+
 [[noreturn]] void corrupt(std::string message) {
   throw Error(Code::corrupt, std::move(message));
 }
@@ -87,6 +89,7 @@ bool Tensor::is_contiguous() const noexcept {
 
 std::string Tensor::contiguous_bytes() const {
   validate();
+  if (storage->location() == kMeta) throw Error(Code::unsupported, "a tensor on the meta device has no bytes");
   std::string bytes(static_cast<std::size_t>(nbytes()), '\0');
   if (bytes.empty()) return bytes;
   if (is_contiguous()) {
@@ -113,6 +116,7 @@ void Tensor::validate() const {
     corrupt(fmt::format("shape [{}] overflows 64 bits", fmt::join(sizes, ", ")));
   }
   if (!storage) corrupt("the tensor has no storage");
+  if (storage->location() == kMeta) return;
   const std::uint64_t available = storage->nbytes() / itemsize(dtype);
   const std::uint64_t needed = extent(*this);
   if (needed > available) {

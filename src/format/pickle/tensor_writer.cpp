@@ -70,6 +70,9 @@ void TensorWriter::arguments(const Tensor& tensor, bool requires_grad, bool is_v
   } catch (const Error& error) {
     fail(error.message());
   }
+  if ((info(tensor.dtype).kind == DTypeClass::quantized) != (tensor.quantizer != nullptr)) {
+    fail(fmt::format("a {} tensor {} a quantizer", to_string(tensor.dtype), tensor.quantizer ? "with" : "without"));
+  }
   out_.op(Op::mark);
   storage(tensor, is_v3);
   out_.integer(tensor.storage_offset);

@@ -67,7 +67,8 @@ struct Tensor {
   /// The elements as numbers of exactly this dtype; throws Error (mismatch) for another one.
   template <class T>
   std::vector<T> to_vector() const;
-  /// Throws Error (corrupt) unless every element lies inside the storage and nothing overflows.
+  /// Throws Error (corrupt) unless every element lies inside the storage and nothing overflows. A tensor at location
+  /// "meta" has no bytes: its storage may be empty.
   void validate() const;
 };
 
