@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <limits>
 
+#include "show.h"
+
 namespace torchkeep::pickle {
 namespace {
 
@@ -152,7 +154,7 @@ std::string Heap::describe(Slot slot) const {
     case Tag::bytes:
       return "bytes";
     case Tag::global:
-      return fmt::format("the global {}.{}", global(slot).module, global(slot).name);
+      return fmt::format("the global {}.{}", detail::show(global(slot).module), detail::show(global(slot).name));
     case Tag::storage:
       return "a storage";
     case Tag::object:

@@ -40,7 +40,7 @@ void Machine::push_decimal(std::string_view text) {
   try {
     push_twos_complement(Integer::from_decimal(text).to_twos_complement(), true);
   } catch (const Error&) {
-    fail(fmt::format("'{}' is not an int", text));
+    fail(fmt::format("'{}' is not an int", detail::show(text)));
   }
 }
 
@@ -73,7 +73,7 @@ void Machine::get(std::uint64_t index) {
 void Machine::push_global(std::string_view module, std::string_view name) {
   const Global global = look_up(module, name);
   if (global.role == Role::unknown && heap_.context().unknown_classes == UnknownClasses::refuse) {
-    fail(fmt::format("refused global '{}.{}'", module, name), Code::refused);
+    fail(fmt::format("refused global '{}.{}'", detail::show(module), detail::show(name)), Code::refused);
   }
   push(heap_.make_global(global));
 }

@@ -11,6 +11,7 @@
 
 #include "heap.h"
 #include "opcodes.h"
+#include "show.h"
 #include "text.h"
 
 namespace torchkeep::pickle {
@@ -74,7 +75,7 @@ class Machine {
     T value{};
     const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
     if (result.ec != std::errc() || result.ptr != text.data() + text.size())
-      fail(fmt::format("'{}' is not a number", text));
+      fail(fmt::format("'{}' is not a number", detail::show(text)));
     return value;
   }
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "heap.h"
+#include "show.h"
 #include "text.h"
 
 namespace torchkeep::pickle {
@@ -121,7 +122,7 @@ void read_metadata(const Heap& heap, const Arguments& args, std::size_t i, Tenso
   for (std::size_t k = 0; k < items.size(); k += 2) {
     const std::string_view key = items[k].tag == Tag::string ? heap.text(items[k]) : std::string_view();
     if ((key != "conj" && key != "neg") || items[k + 1].tag != Tag::boolean) {
-      args.fail(fmt::format("tensor metadata '{}'; only conj and neg are known", key), Code::unsupported);
+      args.fail(fmt::format("tensor metadata '{}'; only conj and neg are known", detail::show(key)), Code::unsupported);
     }
     (key == "conj" ? tensor.is_conj : tensor.is_neg) = items[k + 1].integer != 0;
   }
@@ -221,7 +222,7 @@ Slot rebuild_sparse(Heap& heap, const Arguments& args) {
   if (parts.layout.starts_with("torch.")) parts.layout.erase(0, 6);
   const bool coo = parts.layout == "sparse_coo";
   if (!parts.layout.starts_with("sparse_"))
-    args.fail(fmt::format("a tensor of layout {}", parts.layout), Code::unsupported);
+    args.fail(fmt::format("a tensor of layout {}", detail::show(parts.layout)), Code::unsupported);
   const Arguments data(heap, args.callee(), args[1]);
   if (coo ? data.count() != 3 && data.count() != 4 : data.count() != 4) args.fail("wrong number of parts");
   const std::size_t tensors = coo ? 2 : 3;
@@ -311,7 +312,7 @@ Slot make_bytes(Heap& heap, const Arguments& args) {
 Slot encode_latin1(Heap& heap, const Arguments& args) {
   args.expect(2, 2);
   if (args.text(1) != "latin1")
-    args.fail(fmt::format("encoding '{}', expected 'latin1'", args.text(1)), Code::unsupported);
+    args.fail(fmt::format("encoding '{}', expected 'latin1'", detail::show(args.text(1))), Code::unsupported);
   const auto bytes = utf8_to_latin1(args.text(0));
   if (!bytes) args.fail("a character above 255");
   return heap.make_decoded(Tag::bytes, *bytes);

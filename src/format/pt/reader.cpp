@@ -8,6 +8,7 @@
 #include <torchkeep/format/pt.h>
 
 #include "pickle/pickle.h"
+#include "show.h"
 #include "zip/zip.h"
 
 namespace torchkeep {
@@ -93,10 +94,11 @@ class PtReader {
   pickle::LoadedStorage load_storage(const pickle::StorageReference& reference) {
     name_.assign("data/").append(reference.key);
     const zip::Record* record = zip_->find(name_);
-    if (record == nullptr) throw Error(Code::corrupt, fmt::format("a tensor's record '{}' is missing", name_));
+    if (record == nullptr)
+      throw Error(Code::corrupt, fmt::format("a tensor's record '{}' is missing", detail::show(name_)));
     if (record->size != reference.nbytes) {
-      throw Error(Code::corrupt, fmt::format("record '{}' has {} bytes, its tensor expects {}", name_, record->size,
-                                             reference.nbytes));
+      throw Error(Code::corrupt, fmt::format("record '{}' has {} bytes, its tensor expects {}", detail::show(name_),
+                                             record->size, reference.nbytes));
     }
     KnownStorage& known = known_[static_cast<std::size_t>(record - zip_->records().data())];
     if (known.storage == nullptr) {

@@ -9,6 +9,7 @@
 #include "directory.h"
 #include "hash.h"
 #include "records.h"
+#include "show.h"
 #include "zip.h"
 
 namespace torchkeep::zip {
@@ -59,7 +60,7 @@ Reader::Reader(std::shared_ptr<const ReadAt> file, const Limits& limits) : file_
     record.name = entry.name;
     if (is_bad_name(entry.name)) fail(record, Code::refused, "a record name with a NUL, '.' or '..'");
     if (!entry.name.starts_with(root_) || root_.back() != '/') {
-      fail(record, Code::corrupt, fmt::format("a record outside the folder '{}'", root_));
+      fail(record, Code::corrupt, fmt::format("a record outside the folder '{}'", detail::show(root_)));
     }
     record.name.remove_prefix(root_.size());
     records_.push_back(record);
@@ -123,7 +124,7 @@ const Record* Reader::find(std::string_view name) const noexcept {
 
 void Reader::fail(const Record& record, Code code, std::string message) const {
   throw Error(code, std::move(message),
-              {.file = file_->name(), .record = std::string(record.name), .offset = {}, .key = {}});
+              {.file = file_->name(), .record = detail::show(record.name), .offset = {}, .key = {}});
 }
 
 std::uint64_t Reader::header_size(const Record& record) const noexcept {
