@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Example 1: a linear model with Adam, saved with epoch and loss, re-created, loaded, and trained on.
 // Usage: example_1_general_checkpoint [FILE [save|resume]]     (both, one after the other, when not said)
-#include <torch/torch.h>
-
 #include <iostream>
 #include <string>
+
+#include <torch/torch.h>
+
 #include <torchkeep/torch.h>
 
 namespace tk = torchkeep;

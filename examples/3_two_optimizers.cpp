@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Example 3: a model of two parts with Adam on part 1 and SGD on part 2, each optimizer's state under its own key.
 // Usage: example_3_two_optimizers [FILE [save|resume]]     (both, one after the other, when not said)
-#include <torch/torch.h>
-
 #include <iostream>
 #include <string>
+
+#include <torch/torch.h>
+
 #include <torchkeep/torch.h>
 
 namespace tk = torchkeep;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The README's program: trains three epochs each time it is started, from where it stopped.
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <iostream>
+
+#include <torch/torch.h>
+
 #include <torchkeep/torch.h>
 
 namespace tk = torchkeep;
