@@ -2,11 +2,10 @@
 // Python's arithmetic, after CPython 3.11's Objects/longobject.c, floatobject.c and Modules/mathmodule.c.
 #include "arithmetic.h"
 
-#include <fmt/format.h>
-#include <math.h>  // NOLINT: ::pow and ::cos are the libm functions; std::pow of two ints is a builtin in libstdc++
-
 #include <cfenv>
 #include <cfloat>
+#include <fmt/format.h>
+#include <math.h>  // NOLINT: ::pow and ::cos are the libm functions; std::pow of two ints is a builtin in libstdc++
 #include <new>
 #include <string>
 
@@ -22,14 +21,19 @@ static_assert(0.1 == 0x1.999999999999ap-4, "torchkeep's schedules need double co
 namespace torchkeep::lr_scheduler {
 namespace {
 
-[[noreturn]] void raise(const char* words) { throw Error(Code::invalid_argument, words); }
-
-[[noreturn]] void too_large(std::string_view operation) {
-  throw Error(Code::unsupported,
-              fmt::format("{} leaves the 64-bit integers; Python would go on with a larger int. Use a float", operation));
+[[noreturn]] void raise(const char* words) {
+  throw Error(Code::invalid_argument, words);
 }
 
-bool integers(const Number& a, const Number& b) { return a.is_integer() && b.is_integer(); }
+[[noreturn]] void too_large(std::string_view operation) {
+  throw Error(
+      Code::unsupported,
+      fmt::format("{} leaves the 64-bit integers; Python would go on with a larger int. Use a float", operation));
+}
+
+bool integers(const Number& a, const Number& b) {
+  return a.is_integer() && b.is_integer();
+}
 
 Number checked(const std::optional<std::int64_t>& result, std::string_view operation) {
   if (!result) too_large(operation);
@@ -175,16 +179,28 @@ Number power(const Number& base, const Number& exponent) {
   return float_power(base.to_double(), exponent.to_double());
 }
 
-bool operator<(const Number& a, const Number& b) { return compare(a, b) == -1; }
-bool operator>(const Number& a, const Number& b) { return compare(a, b) == 1; }
-bool operator<=(const Number& a, const Number& b) { return compare(a, b) <= 0; }
+bool operator<(const Number& a, const Number& b) {
+  return compare(a, b) == -1;
+}
+bool operator>(const Number& a, const Number& b) {
+  return compare(a, b) == 1;
+}
+bool operator<=(const Number& a, const Number& b) {
+  return compare(a, b) <= 0;
+}
 bool operator>=(const Number& a, const Number& b) {
   const int order = compare(a, b);
   return order == 0 || order == 1;
 }
-bool equals(const Number& a, const Number& b) { return compare(a, b) == 0; }
-Number minimum(const Number& a, const Number& b) { return b < a ? b : a; }
-Number maximum(const Number& a, const Number& b) { return b > a ? b : a; }
+bool equals(const Number& a, const Number& b) {
+  return compare(a, b) == 0;
+}
+Number minimum(const Number& a, const Number& b) {
+  return b < a ? b : a;
+}
+Number maximum(const Number& a, const Number& b) {
+  return b > a ? b : a;
+}
 
 Number cosine(const Number& radians) {
   const double angle = radians.to_double();
@@ -192,11 +208,19 @@ Number cosine(const Number& radians) {
   return ::cos(angle);
 }
 
-Number logarithm(const Number& number, const Number& base) { return Number(log_of(number)) / Number(log_of(base)); }
+Number logarithm(const Number& number, const Number& base) {
+  return Number(log_of(number)) / Number(log_of(base));
+}
 
-std::int64_t floor_to_int(const Number& number) { return to_int(number, ::floor); }
-std::int64_t truncate_to_int(const Number& number) { return to_int(number, ::trunc); }
-Number to_float(const Number& number) { return number.to_double(); }
+std::int64_t floor_to_int(const Number& number) {
+  return to_int(number, ::floor);
+}
+std::int64_t truncate_to_int(const Number& number) {
+  return to_int(number, ::trunc);
+}
+Number to_float(const Number& number) {
+  return number.to_double();
+}
 
 static_assert(sizeof(std::fenv_t) <= 64 && alignof(std::fenv_t) <= 16);
 
@@ -205,6 +229,8 @@ PlainArithmetic::PlainArithmetic() noexcept {
   std::fesetenv(FE_DFL_ENV);
 }
 
-PlainArithmetic::~PlainArithmetic() { std::fesetenv(reinterpret_cast<const std::fenv_t*>(saved_)); }
+PlainArithmetic::~PlainArithmetic() {
+  std::fesetenv(reinterpret_cast<const std::fenv_t*>(saved_));
+}
 
 }  // namespace torchkeep::lr_scheduler

@@ -22,18 +22,18 @@ bool operator>(const Number& a, const Number& b);
 bool operator<=(const Number& a, const Number& b);
 bool operator>=(const Number& a, const Number& b);
 
-Number floor_divide(const Number& a, const Number& b);  ///< a // b
+Number floor_divide(const Number& a, const Number& b);     ///< a // b
 Number power(const Number& base, const Number& exponent);  ///< base ** exponent
 /// a == b of Python, where 1 == 1.0. (Number's own == compares types and bits.)
 bool equals(const Number& a, const Number& b);
 Number minimum(const Number& a, const Number& b);  ///< min(a, b): a unless b is smaller
 Number maximum(const Number& a, const Number& b);  ///< max(a, b): a unless b is larger
 
-Number cosine(const Number& radians);                     ///< math.cos
+Number cosine(const Number& radians);                        ///< math.cos
 Number logarithm(const Number& number, const Number& base);  ///< math.log(number, base)
-std::int64_t floor_to_int(const Number& number);          ///< math.floor
-std::int64_t truncate_to_int(const Number& number);       ///< int(number)
-Number to_float(const Number& number);                    ///< float(number)
+std::int64_t floor_to_int(const Number& number);             ///< math.floor
+std::int64_t truncate_to_int(const Number& number);          ///< int(number)
+Number to_float(const Number& number);                       ///< float(number)
 
 extern const Number pi;  ///< math.pi
 

@@ -2,11 +2,10 @@
 // A scheduler's attributes as Values: one overloaded set of functions per type an attribute can have.
 #include "attributes.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <array>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace torchkeep::lr_scheduler::detail {
 namespace {
@@ -14,12 +13,24 @@ namespace {
 constexpr std::array<std::string_view, 5> phase_keys = {"end_step", "start_lr", "end_lr", "start_momentum",
                                                         "end_momentum"};
 
-Value save(bool value) { return value; }
-Value save(std::int64_t value) { return value; }
-Value save(const Number& value) { return value; }
-Value save(const std::optional<Number>& value) { return value ? Value(*value) : Value(); }
-Value save(const std::string& value) { return Value::string(value); }
-Value save(const Numbers& values) { return values; }
+Value save(bool value) {
+  return value;
+}
+Value save(std::int64_t value) {
+  return value;
+}
+Value save(const Number& value) {
+  return value;
+}
+Value save(const std::optional<Number>& value) {
+  return value ? Value(*value) : Value();
+}
+Value save(const std::string& value) {
+  return Value::string(value);
+}
+Value save(const Numbers& values) {
+  return values;
+}
 
 Value save(const Milestones& milestones) {
   Value counter = Value::mapping(Kind::counter);
@@ -39,23 +50,34 @@ Value save(const std::vector<Phase>& phases) {
   return list;
 }
 
-void read(const Value& value, bool& target) { target = value.as_boolean(); }
+void read(const Value& value, bool& target) {
+  target = value.as_boolean();
+}
 void read(const Value& value, std::int64_t& target) {
   if (!value.is(Kind::integer)) value.fail_kind("int");
   target = value.to<std::int64_t>();
 }
-void read(const Value& value, Number& target) { target = value.to<Number>(); }
-void read(const Value& value, std::optional<Number>& target) { target = value.to<std::optional<Number>>(); }
-void read(const Value& value, std::string& target) { target = value.as_string(); }
-void read(const Value& value, Numbers& target) { target = value.to<Numbers>(); }
+void read(const Value& value, Number& target) {
+  target = value.to<Number>();
+}
+void read(const Value& value, std::optional<Number>& target) {
+  target = value.to<std::optional<Number>>();
+}
+void read(const Value& value, std::string& target) {
+  target = value.as_string();
+}
+void read(const Value& value, Numbers& target) {
+  target = value.to<Numbers>();
+}
 
 void read(const Value& value, Milestones& target) {
   if (!value.is_mapping()) value.fail_kind("collections.Counter");
   target.clear();
   for (const Entry& entry : value.items()) {
     if (!entry.key.is(Kind::integer) && !entry.key.is(Kind::real)) {
-      value.fail(Code::mismatch, "a Counter of steps is expected, found a key that is no number (a checkpoint converted "
-                                 "by torch.distributed.checkpoint turns them into strings)");
+      value.fail(Code::mismatch,
+                 "a Counter of steps is expected, found a key that is no number (a checkpoint converted "
+                 "by torch.distributed.checkpoint turns them into strings)");
     }
     target.emplace_back(entry.key.to<Number>(), value.at(entry.key).to<Number>());
   }
@@ -80,11 +102,21 @@ void read(const Value& value, std::vector<Phase>& target) {
   if (target.empty()) value.fail(Code::mismatch, "OneCycleLR needs at least one phase, found none");
 }
 
-std::string text(bool value) { return value ? "True" : "False"; }
-std::string text(std::int64_t value) { return std::to_string(value); }
-std::string text(const Number& value) { return value.to_string(); }
-std::string text(const std::optional<Number>& value) { return value ? value->to_string() : "None"; }
-std::string text(const std::string& value) { return fmt::format("'{}'", value); }
+std::string text(bool value) {
+  return value ? "True" : "False";
+}
+std::string text(std::int64_t value) {
+  return std::to_string(value);
+}
+std::string text(const Number& value) {
+  return value.to_string();
+}
+std::string text(const std::optional<Number>& value) {
+  return value ? value->to_string() : "None";
+}
+std::string text(const std::string& value) {
+  return fmt::format("'{}'", value);
+}
 
 std::string text(const Numbers& values) {
   std::vector<std::string> parts;
@@ -121,8 +153,10 @@ T read_as(const Value& value, const T* target) {
 Value to_value(const Slot& slot) {
   return std::visit(
       [](const auto& held) -> Value {
-        if constexpr (std::is_same_v<decltype(held), const Value&>) return held;
-        else return save(*held);
+        if constexpr (std::is_same_v<decltype(held), const Value&>)
+          return held;
+        else
+          return save(*held);
       },
       slot);
 }
@@ -130,8 +164,10 @@ Value to_value(const Slot& slot) {
 std::string to_text(const Slot& slot) {
   return std::visit(
       [](const auto& held) -> std::string {
-        if constexpr (std::is_same_v<decltype(held), const Value&>) return std::string(to_string(held.kind()));
-        else return text(*held);
+        if constexpr (std::is_same_v<decltype(held), const Value&>)
+          return std::string(to_string(held.kind()));
+        else
+          return text(*held);
       },
       slot);
 }
@@ -139,8 +175,10 @@ std::string to_text(const Slot& slot) {
 std::string to_text(const Slot& slot, const Value& value) {
   return std::visit(
       [&](const auto& held) -> std::string {
-        if constexpr (std::is_same_v<decltype(held), const Value&>) return std::string(to_string(value.kind()));
-        else return text(read_as(value, held));
+        if constexpr (std::is_same_v<decltype(held), const Value&>)
+          return std::string(to_string(value.kind()));
+        else
+          return text(read_as(value, held));
       },
       slot);
 }
@@ -148,8 +186,10 @@ std::string to_text(const Slot& slot, const Value& value) {
 std::function<void()> plan_assignment(const Slot& slot, const Value& value) {
   return std::visit(
       [&](const auto& held) -> std::function<void()> {
-        if constexpr (std::is_same_v<decltype(held), const Value&>) return nullptr;
-        else return [target = held, taken = read_as(value, held)] { *target = taken; };
+        if constexpr (std::is_same_v<decltype(held), const Value&>)
+          return nullptr;
+        else
+          return [target = held, taken = read_as(value, held)] { *target = taken; };
       },
       slot);
 }

@@ -30,11 +30,12 @@ class CompositeSchedule : public Schedule {
     for (std::size_t i = 0; i < schedulers.size(); ++i) {
       schedules_.push_back(SchedulerAccess::schedule(schedulers[i]));
       if (schedules_[i]->groups().identity() == groups_->identity()) continue;
-      throw Error(Code::invalid_argument,
-                  fmt::format("{} expects all schedulers to belong to the same optimizer, but got scheduler {} at index {} "
-                              "has {}, which is different from {}.",
-                              class_name_, schedules_[i]->class_name(), i, schedules_[i]->groups().optimizer_name(),
-                              groups_->optimizer_name()));
+      throw Error(
+          Code::invalid_argument,
+          fmt::format("{} expects all schedulers to belong to the same optimizer, but got scheduler {} at index {} "
+                      "has {}, which is different from {}.",
+                      class_name_, schedules_[i]->class_name(), i, schedules_[i]->groups().optimizer_name(),
+                      groups_->optimizer_name()));
     }
   }
 
@@ -62,8 +63,8 @@ class CompositeSchedule : public Schedule {
     const auto list = state.find("_schedulers");
     if (!list) return plan.problems.push_back("KeyError: '_schedulers' is missing");
     if (!list->is(Kind::list) || list->size() != schedules_.size()) {
-      return plan.problems.push_back(fmt::format("'_schedulers' must be a list of {} state dicts, as many as schedulers",
-                                                 schedules_.size()));
+      return plan.problems.push_back(
+          fmt::format("'_schedulers' must be a list of {} state dicts, as many as schedulers", schedules_.size()));
     }
     for (std::size_t i = 0; i < schedules_.size(); ++i) {
       const std::size_t before = plan.problems.size();
@@ -85,11 +86,12 @@ class SequentialSchedule final : public CompositeSchedule {
       throw Error(Code::invalid_argument, "SequentialLR expects at least one scheduler, but got no scheduler.");
     }
     if (milestones_.size() + 1 != schedules_.size()) {
-      throw Error(Code::invalid_argument,
-                  fmt::format("Sequential Schedulers expects number of schedulers provided to be one more than the number of "
-                              "milestone points, but got number of schedulers {} and the number of milestones to be equal "
-                              "to {}",
-                              schedules_.size(), milestones_.size()));
+      throw Error(
+          Code::invalid_argument,
+          fmt::format("Sequential Schedulers expects number of schedulers provided to be one more than the number of "
+                      "milestone points, but got number of schedulers {} and the number of milestones to be equal "
+                      "to {}",
+                      schedules_.size(), milestones_.size()));
     }
     last_epoch_ = (Number(options.last_epoch) + 1).integer();
     add("_milestones", &milestones_, Role::argument);
@@ -109,8 +111,10 @@ class SequentialSchedule final : public CompositeSchedule {
     ++last_epoch_;
     const std::size_t index = bisect_right(milestones_, last_epoch_);
     Schedule& schedule = *schedules_[index];
-    if (index > 0 && equals(milestones_[index - 1], last_epoch_)) schedule.start_at_zero();
-    else schedule.step();
+    if (index > 0 && equals(milestones_[index - 1], last_epoch_))
+      schedule.start_at_zero();
+    else
+      schedule.step();
     last_lr_ = schedule.last_lr();
   }
 

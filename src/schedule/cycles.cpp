@@ -66,9 +66,8 @@ class WarmRestartsSchedule final : public LeafSchedule {
 
  private:
   Numbers get_lr() override {
-    return each_base_lr([&](const Number& base) {
-      return eta_min_ + (base - eta_min_) * (1 + cosine(pi * T_cur_ / T_i_)) / 2;
-    });
+    return each_base_lr(
+        [&](const Number& base) { return eta_min_ + (base - eta_min_) * (1 + cosine(pi * T_cur_ / T_i_)) / 2; });
   }
 
   std::int64_t T_0_;
@@ -184,7 +183,8 @@ class CyclicSchedule final : public LeafSchedule {
     } else if (!function->is_none()) {
       if (!scale_fn_custom_ || !scale_fn_custom_->has_state()) {
         plan.problems.push_back(
-            "'_scale_fn_custom' holds the state of a callable object, but no scale_fn with load_state_dict() was given");
+            "'_scale_fn_custom' holds the state of a callable object, but no scale_fn with load_state_dict() was "
+            "given");
       } else {
         plan.commits.push_back([fn = *scale_fn_custom_, saved = *function] { fn.load_state_dict(saved); });
       }
@@ -213,7 +213,9 @@ Number anneal_cosine(const Number& start, const Number& end, const Number& pct) 
   return end + (start - end) / 2.0 * cos_out;
 }
 
-Number anneal_linear(const Number& start, const Number& end, const Number& pct) { return (end - start) * pct + start; }
+Number anneal_linear(const Number& start, const Number& end, const Number& pct) {
+  return (end - start) * pct + start;
+}
 
 class OneCycleSchedule final : public LeafSchedule {
  public:
@@ -236,8 +238,8 @@ class OneCycleSchedule final : public LeafSchedule {
                   fmt::format("Expected float between 0 and 1 pct_start, but got {}", pct_start.to_string()));
     }
     if (anneal_func_type_ != "cos" && anneal_func_type_ != "linear") {
-      throw Error(Code::invalid_argument, fmt::format("anneal_strategy must be one of 'cos' or 'linear', instead got {}",
-                                                      anneal_func_type_));
+      throw Error(Code::invalid_argument,
+                  fmt::format("anneal_strategy must be one of 'cos' or 'linear', instead got {}", anneal_func_type_));
     }
     set_up_groups(options);
     add("total_steps", &total_steps_, Role::argument);
@@ -289,9 +291,9 @@ class OneCycleSchedule final : public LeafSchedule {
   Numbers get_lr() override {
     group_arguments_.apply(*groups_);
     if (last_epoch_ > total_steps_) {
-      throw Error(Code::invalid_argument,
-                  fmt::format("Tried to step {} times. The specified number of total steps is {}", last_epoch_,
-                              total_steps_));
+      throw Error(
+          Code::invalid_argument,
+          fmt::format("Tried to step {} times. The specified number of total steps is {}", last_epoch_, total_steps_));
     }
     Number start_step = 0.0;
     std::size_t index = 0;
@@ -333,8 +335,8 @@ class SWASchedule final : public LeafSchedule {
     const Numbers swa_lrs = format_param("swa_lr", *groups_, options.swa_lr);
     for (std::size_t i = 0; i < groups_->size(); ++i) group_arguments_.set(*groups_, i, "swa_lr", swa_lrs[i]);
     if (anneal_strategy_ != "cos" && anneal_strategy_ != "linear") {
-      throw Error(Code::invalid_argument, fmt::format("anneal_strategy must be one of 'cos' or 'linear', instead got {}",
-                                                      anneal_strategy_));
+      throw Error(Code::invalid_argument,
+                  fmt::format("anneal_strategy must be one of 'cos' or 'linear', instead got {}", anneal_strategy_));
     }
     if (anneal_epochs_ < 0) {
       throw Error(Code::invalid_argument,
@@ -350,9 +352,7 @@ class SWASchedule final : public LeafSchedule {
   }
 
  private:
-  Number anneal(const Number& t) const {
-    return anneal_strategy_ == "cos" ? (1 - cosine(pi * t)) / 2 : t;
-  }
+  Number anneal(const Number& t) const { return anneal_strategy_ == "cos" ? (1 - cosine(pi * t)) / 2 : t; }
 
   Numbers get_lr() override {
     group_arguments_.apply(*groups_);
@@ -389,7 +389,6 @@ CyclicLR::CyclicLR(OptimizerRef optimizer, CyclicLROptions options)
     : LRScheduler(construct<CyclicSchedule>(optimizer, options)) {}
 OneCycleLR::OneCycleLR(OptimizerRef optimizer, OneCycleLROptions options)
     : LRScheduler(construct<OneCycleSchedule>(optimizer, options)) {}
-SWALR::SWALR(OptimizerRef optimizer, SWALROptions options)
-    : LRScheduler(construct<SWASchedule>(optimizer, options)) {}
+SWALR::SWALR(OptimizerRef optimizer, SWALROptions options) : LRScheduler(construct<SWASchedule>(optimizer, options)) {}
 
 }  // namespace torchkeep::lr_scheduler

@@ -2,17 +2,18 @@
 // The handles' part of stepping, saving and loading.
 #include "handles.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-
-#include <algorithm>
 #include <iterator>
 
 namespace torchkeep::lr_scheduler {
 
 using namespace detail;
 
-Value Scheduler::state_dict() const { return schedule_->state_dict(); }
+Value Scheduler::state_dict() const {
+  return schedule_->state_dict();
+}
 
 std::vector<ArgumentDifference> Scheduler::load_state_dict(const Value& state, const LoadOptions& options) {
   PlainArithmetic arithmetic;
@@ -38,7 +39,9 @@ std::vector<double> Scheduler::get_last_lr() const {
   return values;
 }
 
-std::int64_t Scheduler::last_epoch() const noexcept { return schedule_->last_epoch(); }
+std::int64_t Scheduler::last_epoch() const noexcept {
+  return schedule_->last_epoch();
+}
 
 void LRScheduler::step() {
   PlainArithmetic arithmetic;

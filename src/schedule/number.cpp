@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Number: comparison, text and the way into a Value and back.
-#include <fmt/format.h>
-
 #include <bit>
 #include <cmath>
+#include <fmt/format.h>
 
 #include <torchkeep/schedule/number.h>
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // ReduceLROnPlateau.
 #include <fmt/format.h>
-
 #include <limits>
 
 #include "handles.h"
@@ -28,8 +27,8 @@ class PlateauSchedule final : public Schedule {
     } else if (options.min_lr.values().size() == groups_->size()) {
       min_lrs_ = options.min_lr.values();
     } else {
-      throw Error(Code::invalid_argument, fmt::format("expected {} min_lrs, got {}", groups_->size(),
-                                                      options.min_lr.values().size()));
+      throw Error(Code::invalid_argument,
+                  fmt::format("expected {} min_lrs, got {}", groups_->size(), options.min_lr.values().size()));
     }
     last_epoch_ = 0;
     last_lr_ = group_values("lr");
@@ -107,11 +106,12 @@ class PlateauSchedule final : public Schedule {
   void reduce_lr() {
     if (groups_->size() != min_lrs_.size()) {
       if (!default_min_lr_) {
-        throw Error(Code::mismatch,
-                    fmt::format("The number of param groups in the `optimizer` ({}) differs from when `ReduceLROnPlateau` "
-                                "was initialized ({}), usually due to a new param group being added to the optimizer. "
-                                "Please modify the `min_lrs` field to match the length of the `optimizer` param groups.",
-                                groups_->size(), min_lrs_.size()));
+        throw Error(
+            Code::mismatch,
+            fmt::format("The number of param groups in the `optimizer` ({}) differs from when `ReduceLROnPlateau` "
+                        "was initialized ({}), usually due to a new param group being added to the optimizer. "
+                        "Please modify the `min_lrs` field to match the length of the `optimizer` param groups.",
+                        groups_->size(), min_lrs_.size()));
       }
       min_lrs_.assign(groups_->size(), *default_min_lr_);
     }
@@ -122,7 +122,9 @@ class PlateauSchedule final : public Schedule {
     }
   }
 
-  Numbers get_lr() override { throw Error(Code::unsupported, "NotImplementedError: ReduceLROnPlateau has no get_lr()"); }
+  Numbers get_lr() override {
+    throw Error(Code::unsupported, "NotImplementedError: ReduceLROnPlateau has no get_lr()");
+  }
 
   void plan_special(const Value& state, const std::string& /*prefix*/, LoadPlan& plan) override {
     const Value mode = state.get("mode", mode_);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The schedulers whose next learning rate follows from the last one or from the epoch alone: Lambda, Multiplicative,
 // Step, MultiStep, Constant, Linear, Exponential, Polynomial, Cosine. Each formula keeps Python's order of operations.
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <fmt/format.h>
 
 #include "handles.h"
 #include "schedule.h"
@@ -46,8 +45,10 @@ class FunctionSchedule : public LeafSchedule {
       const Value saved = list->elements()[i];
       if (saved.is_none() || (saved.is(Kind::dict) && saved.empty())) continue;
       if (!functions_[i].has_state()) {
-        plan.problems.push_back(fmt::format("'lr_lambdas[{}]' holds the state of a callable object, but the function given "
-                                            "has no load_state_dict()", i));
+        plan.problems.push_back(
+            fmt::format("'lr_lambdas[{}]' holds the state of a callable object, but the function given "
+                        "has no load_state_dict()",
+                        i));
       } else {
         plan.commits.push_back([function = functions_[i], saved] { function.load_state_dict(saved); });
       }
@@ -117,8 +118,10 @@ class MultiStepSchedule final : public LeafSchedule {
   MultiStepSchedule(OptimizerRef optimizer, const MultiStepLROptions& options)
       : LeafSchedule("MultiStepLR", std::move(optimizer)), gamma_(options.gamma) {
     for (const Number& milestone : options.milestones.values()) {
-      if (auto* counted = find_milestone(milestone)) counted->second = counted->second + 1;
-      else milestones_.emplace_back(milestone, 1);
+      if (auto* counted = find_milestone(milestone))
+        counted->second = counted->second + 1;
+      else
+        milestones_.emplace_back(milestone, 1);
     }
     add("milestones", &milestones_, Role::argument);
     add("gamma", &gamma_, Role::argument);
@@ -250,15 +253,13 @@ class PolynomialSchedule final : public LeafSchedule {
  private:
   Numbers get_lr() override {
     if (is_initial_ || epoch() > total_iters_) return group_values("lr");
-    const Number decay_factor =
-        power((1.0 - epoch() / total_iters_) / (1.0 - (epoch() - 1) / total_iters_), power_);
+    const Number decay_factor = power((1.0 - epoch() / total_iters_) / (1.0 - (epoch() - 1) / total_iters_), power_);
     return each_lr([&](const Number& lr) { return lr * decay_factor; });
   }
 
   std::optional<Numbers> closed_form_lr() override {
-    return each_base_lr([&](const Number& base) {
-      return base * power(1.0 - minimum(total_iters_, epoch()) / total_iters_, power_);
-    });
+    return each_base_lr(
+        [&](const Number& base) { return base * power(1.0 - minimum(total_iters_, epoch()) / total_iters_, power_); });
   }
 
   Number total_iters_, power_;
@@ -279,9 +280,8 @@ class CosineSchedule final : public LeafSchedule {
     const Number e = epoch();
     if (step_count_ == 1 && last_epoch_ > 0) {
       check_zip(base_lrs_.size(), groups_->size());
-      return each_base_lr([&](const Number& base) {
-        return eta_min_ + (base - eta_min_) * (1 + cosine(e * pi / T_max_)) / 2;
-      });
+      return each_base_lr(
+          [&](const Number& base) { return eta_min_ + (base - eta_min_) * (1 + cosine(e * pi / T_max_)) / 2; });
     }
     if (equals((e - 1 - T_max_) % (2 * T_max_), 0)) {
       check_zip(base_lrs_.size(), groups_->size());
@@ -297,9 +297,8 @@ class CosineSchedule final : public LeafSchedule {
   }
 
   std::optional<Numbers> closed_form_lr() override {
-    return each_base_lr([&](const Number& base) {
-      return eta_min_ + (base - eta_min_) * (1 + cosine(pi * epoch() / T_max_)) / 2;
-    });
+    return each_base_lr(
+        [&](const Number& base) { return eta_min_ + (base - eta_min_) * (1 + cosine(pi * epoch() / T_max_)) / 2; });
   }
 
   Number T_max_, eta_min_;

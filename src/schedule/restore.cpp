@@ -13,8 +13,8 @@
 namespace torchkeep::lr_scheduler {
 namespace {
 
-constexpr std::array<std::string_view, 9> group_keys = {"lr",     "momentum",     "betas",         "initial_lr", "max_lr",
-                                                        "min_lr", "max_momentum", "base_momentum", "swa_lr"};
+constexpr std::array<std::string_view, 9> group_keys = {
+    "lr", "momentum", "betas", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"};
 
 GroupMemory::Numbers snapshot(const ParamGroups& groups, std::size_t group) {
   GroupMemory::Numbers numbers;
@@ -26,7 +26,8 @@ GroupMemory::Numbers snapshot(const ParamGroups& groups, std::size_t group) {
 
 const Number* find(const std::optional<GroupMemory::Numbers>& numbers, std::string_view key) {
   if (!numbers) return nullptr;
-  const auto found = std::find_if(numbers->begin(), numbers->end(), [&](const auto& entry) { return entry.first == key; });
+  const auto found =
+      std::find_if(numbers->begin(), numbers->end(), [&](const auto& entry) { return entry.first == key; });
   return found == numbers->end() ? nullptr : &found->second;
 }
 

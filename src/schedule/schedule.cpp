@@ -2,10 +2,9 @@
 // Stepping and state of LRScheduler, after torch/optim/lr_scheduler.py of PyTorch 2.13.
 #include "schedule.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-
-#include <algorithm>
 #include <iterator>
 
 #include "attributes.h"
@@ -14,10 +13,11 @@ namespace torchkeep::lr_scheduler::detail {
 
 void check_zip(std::size_t first, std::size_t second) {
   if (first == second) return;
-  throw Error(Code::mismatch,
-              fmt::format("zip() argument 2 is {} than argument 1: {} and {} values for the parameter groups. Was a group "
-                          "added after the scheduler was constructed?",
-                          second < first ? "shorter" : "longer", first, second));
+  throw Error(
+      Code::mismatch,
+      fmt::format("zip() argument 2 is {} than argument 1: {} and {} values for the parameter groups. Was a group "
+                  "added after the scheduler was constructed?",
+                  second < first ? "shorter" : "longer", first, second));
 }
 
 std::size_t bisect_right(const Numbers& list, const Number& x) {
@@ -25,8 +25,10 @@ std::size_t bisect_right(const Numbers& list, const Number& x) {
   std::size_t high = list.size();
   while (low < high) {
     const std::size_t middle = (low + high) / 2;
-    if (x < list[middle]) high = middle;
-    else low = middle + 1;
+    if (x < list[middle])
+      high = middle;
+    else
+      low = middle + 1;
   }
   return low;
 }
@@ -34,9 +36,10 @@ std::size_t bisect_right(const Numbers& list, const Number& x) {
 Numbers format_param(std::string_view name, const ParamGroups& groups, const PerGroup& param) {
   if (!param.is_list()) return Numbers(groups.size(), param.values().front());
   if (param.values().size() != groups.size()) {
-    throw Error(Code::invalid_argument,
-                fmt::format("{} must have the same length as optimizer.param_groups. {} has {} values, param_groups has {}.",
-                            name, name, param.values().size(), groups.size()));
+    throw Error(
+        Code::invalid_argument,
+        fmt::format("{} must have the same length as optimizer.param_groups. {} has {} values, param_groups has {}.",
+                    name, name, param.values().size(), groups.size()));
   }
   return param.values();
 }
@@ -92,9 +95,11 @@ void Schedule::plan_momentum(const Value& state, LoadPlan& plan) const {
   const Value cycles = state.get("cycle_momentum", false);
   if (plan.keep_arguments || !cycles.is(Kind::boolean) || !cycles.as_boolean()) return;
   const Value stored = state.get("use_beta1", groups_->momentum_kind() == MomentumKind::betas);
-  const bool fits = stored.is(Kind::boolean) && stored.as_boolean() == (groups_->momentum_kind() == MomentumKind::betas);
+  const bool fits =
+      stored.is(Kind::boolean) && stored.as_boolean() == (groups_->momentum_kind() == MomentumKind::betas);
   if (fits && groups_->momentum_kind() != MomentumKind::none) return;
-  plan.problems.push_back(fmt::format("it cycles {}, which {} does not have", fits ? "momentum" : "the other of momentum and betas",
+  plan.problems.push_back(fmt::format("it cycles {}, which {} does not have",
+                                      fits ? "momentum" : "the other of momentum and betas",
                                       groups_->optimizer_name()));
 }
 
@@ -138,7 +143,8 @@ Value Schedule::state_dict() const {
 
 void Schedule::plan_attribute(const Attribute& attribute, const Value& value, const std::string& prefix,
                               LoadPlan& plan) {
-  const bool argument = attribute.role == Role::argument || attribute.role == Role::derived || attribute.role == Role::unused;
+  const bool argument =
+      attribute.role == Role::argument || attribute.role == Role::derived || attribute.role == Role::unused;
   const auto assign = plan_assignment(attribute.slot, value);
   const std::string given = attribute.role == Role::unused ? "absent" : to_text(attribute.slot);
   const std::string stored = to_text(attribute.slot, value);
@@ -146,8 +152,10 @@ void Schedule::plan_attribute(const Attribute& attribute, const Value& value, co
   if (argument && plan.keep_arguments) return;
   plan.commits.push_back([this, name = attribute.name, assign, value] {
     create(name);
-    if (assign) assign();
-    else find(name)->slot = value;
+    if (assign)
+      assign();
+    else
+      find(name)->slot = value;
   });
 }
 
@@ -179,8 +187,8 @@ void Schedule::plan_load(const Value& state, const std::string& prefix, LoadPlan
   }
   for (const Entry& entry : state.items()) {
     if (!entry.key.is(Kind::string)) {
-      plan.problems.push_back(fmt::format("a key of kind {}, where only strings are expected",
-                                          to_string(entry.key.kind())));
+      plan.problems.push_back(
+          fmt::format("a key of kind {}, where only strings are expected", to_string(entry.key.kind())));
       continue;
     }
     const std::string& key = entry.key.as_string();
@@ -220,8 +228,8 @@ void GroupArguments::finish_load(const ParamGroups& groups, const std::string& p
   for (const auto& [group, key, value] : given_) {
     const auto stored = group < groups.size() ? groups.get(group, key) : std::nullopt;
     if (!stored || *stored == value) continue;
-    plan.differences.push_back({fmt::format("{}param_groups[{}].{}", prefix, group, key), value.to_string(),
-                                stored->to_string()});
+    plan.differences.push_back(
+        {fmt::format("{}param_groups[{}].{}", prefix, group, key), value.to_string(), stored->to_string()});
   }
 }
 
@@ -231,11 +239,12 @@ void LeafSchedule::initialize(std::int64_t last_epoch) {
     if (last_epoch != -1) {
       throw Error(
           Code::mismatch,
-          fmt::format("param 'initial_lr' is not specified in param_groups[{}] when resuming scheduler with last_epoch >= "
-                      "0.\nThis typically happens when:\n1. You're trying to resume training from a checkpoint but haven't "
-                      "properly loaded the optimizer state\n2. You're using last_epoch >= 0 for a fresh training run (not "
-                      "recommended)",
-                      i));
+          fmt::format(
+              "param 'initial_lr' is not specified in param_groups[{}] when resuming scheduler with last_epoch >= "
+              "0.\nThis typically happens when:\n1. You're trying to resume training from a checkpoint but haven't "
+              "properly loaded the optimizer state\n2. You're using last_epoch >= 0 for a fresh training run (not "
+              "recommended)",
+              i));
     }
     groups_->set(i, "initial_lr", group(i, "lr"));
   }

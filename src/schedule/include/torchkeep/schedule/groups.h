@@ -7,9 +7,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <torchkeep/schedule/number.h>
 #include <utility>
 #include <vector>
+
+#include <torchkeep/schedule/number.h>
 
 namespace torchkeep::lr_scheduler {
 
@@ -61,7 +62,7 @@ class OptimizerRef {
  public:
   OptimizerRef(std::shared_ptr<ParamGroups> groups) : groups_(std::move(groups)) {}  // NOLINT: implicit
   template <class O>
-    requires requires(O& optimizer) { BindOptimizer<O>::bind(optimizer); }
+  requires requires(O& optimizer) { BindOptimizer<O>::bind(optimizer); }
   OptimizerRef(O& optimizer) : groups_(BindOptimizer<O>::bind(optimizer)) {}  // NOLINT: implicit
 
   const std::shared_ptr<ParamGroups>& groups() const noexcept { return groups_; }

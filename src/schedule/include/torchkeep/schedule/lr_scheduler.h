@@ -8,10 +8,11 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <torchkeep/schedule/groups.h>
-#include <torchkeep/schedule/options.h>
 #include <utility>
 #include <vector>
+
+#include <torchkeep/schedule/groups.h>
+#include <torchkeep/schedule/options.h>
 
 namespace torchkeep::lr_scheduler {
 

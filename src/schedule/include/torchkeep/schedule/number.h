@@ -5,8 +5,9 @@
 #include <concepts>
 #include <cstdint>
 #include <string>
-#include <torchkeep/state/value.h>
 #include <vector>
+
+#include <torchkeep/state/value.h>
 
 namespace torchkeep::lr_scheduler {
 
@@ -17,8 +18,8 @@ class Number {
  public:
   Number() = delete;
   template <std::integral T>
-    requires(!std::same_as<T, bool>)
-  Number(T value) noexcept : integer_(static_cast<std::int64_t>(value)), is_integer_(true) {}  // NOLINT: implicit
+  requires(!std::same_as<T, bool>) Number(T value)
+  noexcept : integer_(static_cast<std::int64_t>(value)), is_integer_(true) {}  // NOLINT: implicit
   template <std::floating_point T>
   Number(T value) noexcept : real_(static_cast<double>(value)) {}  // NOLINT: implicit
 

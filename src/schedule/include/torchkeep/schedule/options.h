@@ -9,10 +9,11 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <torchkeep/schedule/groups.h>
-#include <torchkeep/schedule/number.h>
 #include <utility>
 #include <vector>
+
+#include <torchkeep/schedule/groups.h>
+#include <torchkeep/schedule/number.h>
 
 namespace torchkeep::lr_scheduler {
 
@@ -26,8 +27,8 @@ class NumberList {
   NumberList(std::initializer_list<Number> values) : values_(values) {}  // NOLINT: implicit
   NumberList(Numbers values) : values_(std::move(values)) {}             // NOLINT: implicit
   template <class T>
-    requires std::convertible_to<T, Number>
-  NumberList(const std::vector<T>& values) : values_(values.begin(), values.end()) {}  // NOLINT: implicit
+  requires std::convertible_to<T, Number> NumberList(const std::vector<T>& values)
+      : values_(values.begin(), values.end()) {}  // NOLINT: implicit
   const Numbers& values() const noexcept { return values_; }
 
  private:
@@ -39,10 +40,9 @@ class PerGroup {
  public:
   PerGroup() = delete;
   template <class T>
-    requires std::convertible_to<T, Number>
-  PerGroup(const T& value) : values_{Number(value)} {}                                      // NOLINT: implicit
-  PerGroup(std::initializer_list<Number> values) : values_(values), is_list_(true) {}       // NOLINT: implicit
-  PerGroup(Numbers values) : values_(std::move(values)), is_list_(true) {}                  // NOLINT: implicit
+  requires std::convertible_to<T, Number> PerGroup(const T& value) : values_{Number(value)} {}  // NOLINT: implicit
+  PerGroup(std::initializer_list<Number> values) : values_(values), is_list_(true) {}           // NOLINT: implicit
+  PerGroup(Numbers values) : values_(std::move(values)), is_list_(true) {}                      // NOLINT: implicit
   PerGroup(const std::vector<double>& values) : values_(values.begin(), values.end()), is_list_(true) {}  // NOLINT
   bool is_list() const noexcept { return is_list_; }
   const Numbers& values() const noexcept { return values_; }
@@ -58,9 +58,9 @@ class PerGroup {
 class LrLambda {
  public:
   template <class F>
-    requires(!std::same_as<std::remove_cvref_t<F>, LrLambda> && std::invocable<F&, std::int64_t> &&
-             std::convertible_to<std::invoke_result_t<F&, std::int64_t>, Number>)
-  LrLambda(F function) {  // NOLINT: implicit
+  requires(!std::same_as<std::remove_cvref_t<F>, LrLambda> && std::invocable<F&, std::int64_t> &&
+           std::convertible_to<std::invoke_result_t<F&, std::int64_t>, Number>)
+      LrLambda(F function) {  // NOLINT: implicit
     auto shared = std::make_shared<F>(std::move(function));
     call_ = [shared](std::int64_t x) { return Number((*shared)(x)); };
     if constexpr (Stateful<F>) {
@@ -85,9 +85,9 @@ class LrLambdas {
  public:
   LrLambdas() = delete;
   template <class F>
-    requires std::convertible_to<F, LrLambda>
-  LrLambdas(F function) : functions_{LrLambda(std::move(function))} {}                            // NOLINT: implicit
-  LrLambdas(std::initializer_list<LrLambda> functions) : functions_(functions), is_list_(true) {}  // NOLINT: implicit
+  requires std::convertible_to<F, LrLambda> LrLambdas(F function)
+      : functions_{LrLambda(std::move(function))} {}                                                // NOLINT: implicit
+  LrLambdas(std::initializer_list<LrLambda> functions) : functions_(functions), is_list_(true) {}   // NOLINT: implicit
   LrLambdas(std::vector<LrLambda> functions) : functions_(std::move(functions)), is_list_(true) {}  // NOLINT: implicit
   bool is_list() const noexcept { return is_list_; }
   const std::vector<LrLambda>& functions() const noexcept { return functions_; }
@@ -172,7 +172,7 @@ struct CyclicLROptions {
   PerGroup max_lr;
   Number step_size_up = 2000;
   std::optional<Number> step_size_down = std::nullopt;  ///< default: step_size_up
-  std::string mode = "triangular";                       ///< triangular, triangular2, exp_range; ignored with scale_fn
+  std::string mode = "triangular";                      ///< triangular, triangular2, exp_range; ignored with scale_fn
   Number gamma = 1.0;
   std::optional<LrLambda> scale_fn = std::nullopt;  ///< of the cycle or of the iteration number, by scale_mode
   std::string scale_mode = "cycle";                 ///< cycle or iterations
