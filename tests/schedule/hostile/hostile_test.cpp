@@ -1,14 +1,46 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The flags of this folder are really at work in the rest of the program: or the golden test would prove nothing.
-#include <cmath>
+// The options of src/schedule hold against this folder's flags, and the flags are really at work in the rest of the
+// program: or the golden test beside this one would prove nothing.
 #include <gtest/gtest.h>
-#include <limits>
 
+#include "protected.h"
+
+#define PROBE_NAMESPACE not_protected
+#include "probe.h"
+
+namespace torchkeep::test {
 namespace {
 
 #ifndef __FAST_MATH__
 #error "the folder's flags did not arrive"
 #endif
+
+TEST(Hostile, ProductsAreNotFusedWithSums) {
+  EXPECT_FALSE(protected_probes().contracts);
+#if defined(__FMA__) || defined(__aarch64__)
+  EXPECT_TRUE(not_protected::contracts());
+#endif
+}
+
+TEST(Hostile, SumsAreNotRearranged) {
+  EXPECT_FALSE(protected_probes().reassociates);
+  EXPECT_TRUE(not_protected::reassociates());
+}
+
+TEST(Hostile, DivisionsStayDivisions) {
+  EXPECT_FALSE(protected_probes().multiplies_by_reciprocals);
+  EXPECT_TRUE(not_protected::multiplies_by_reciprocals());
+}
+
+TEST(Hostile, NanIsKnown) {
+  EXPECT_FALSE(protected_probes().forgets_nan);
+  EXPECT_TRUE(not_protected::forgets_nan());
+}
+
+TEST(Hostile, CosIsLibmsAlways) {
+  EXPECT_FALSE(protected_probes().computes_cos_itself);
+  EXPECT_TRUE(not_protected::computes_cos_itself());
+}
 
 TEST(Hostile, DenormalsAreFlushedInThisProgram) {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -22,14 +54,5 @@ TEST(Hostile, DenormalsAreFlushedInThisProgram) {
 #endif
 }
 
-TEST(Hostile, ThisFileIsContracted) {
-#if defined(__FMA__) || defined(__aarch64__)
-  volatile double x = 1.0 + 0x1p-30;
-  const double a = x, b = x, c = -(1.0 + 0x1p-29);
-  EXPECT_EQ(a * b + c, 0x1p-60);  // 0 when the product is rounded first
-#else
-  GTEST_SKIP() << "this processor has no fused multiply-add";
-#endif
-}
-
 }  // namespace
+}  // namespace torchkeep::test
