@@ -11,7 +11,7 @@ namespace {
 
 class CompositeSchedule : public Schedule {
  public:
-  void step(const Number& /*epoch*/) override {
+  void step_to(const Number& /*epoch*/) override {
     throw Error(Code::invalid_argument,
                 fmt::format("{}.step() takes 1 positional argument but 2 were given", class_name_));
   }

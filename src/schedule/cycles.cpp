@@ -34,7 +34,7 @@ class WarmRestartsSchedule final : public LeafSchedule {
 
   // Unlike all others this leaves _step_count alone.
   void step() override {
-    if (last_epoch_ < 0) return step(0);
+    if (last_epoch_ < 0) return step_to(0);
     const Number next = epoch() + 1;
     T_cur_ = T_cur_ + 1;
     if (T_cur_ >= T_i_) {
@@ -45,7 +45,7 @@ class WarmRestartsSchedule final : public LeafSchedule {
     write_lr(get_lr());
   }
 
-  void step(const Number& epoch) override {
+  void step_to(const Number& epoch) override {
     if (epoch < 0) {
       throw Error(Code::invalid_argument, fmt::format("Expected non-negative epoch, but got {}", epoch.to_string()));
     }

@@ -52,13 +52,13 @@ void LRScheduler::step() {
 void LRScheduler::step(std::int64_t epoch) {
   PlainArithmetic arithmetic;
   forget_loaded(schedule_->groups());
-  schedule_->step(Number(epoch));
+  schedule_->step_to(epoch);
 }
 
 void CosineAnnealingWarmRestarts::step(double epoch) {
   PlainArithmetic arithmetic;
   forget_loaded(schedule_->groups());
-  schedule_->step(Number(epoch));
+  schedule_->step_to(epoch);
 }
 
 }  // namespace torchkeep::lr_scheduler

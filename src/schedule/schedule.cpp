@@ -109,7 +109,7 @@ void Schedule::step() {
   write_lr(get_lr());
 }
 
-void Schedule::step(const Number& epoch) {
+void Schedule::step_to(const Number& epoch) {
   ++step_count_;
   last_epoch_ = floor_to_int(epoch);
   const auto closed = closed_form_lr();

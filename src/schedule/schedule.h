@@ -76,7 +76,7 @@ class Schedule {
   std::int64_t last_epoch() const noexcept { return last_epoch_; }
 
   virtual void step();
-  virtual void step(const Number& epoch);
+  virtual void step_to(const Number& epoch);
   /// _initial_step: what a constructor ends with, and SequentialLR repeats for its first scheduler.
   virtual void initial_step();
   /// _update_lr(0): how SequentialLR starts a scheduler at its milestone.
