@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What compiler flags can do to arithmetic, each seen from inside. Included once with the schedules' own options and
 // once without; PROBE_NAMESPACE keeps the two apart.
-#include <math.h>  // NOLINT: included twice on purpose, so the file has no guard
+#pragma once
+
+#include <math.h>
 
 namespace PROBE_NAMESPACE {
 
