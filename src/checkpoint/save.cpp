@@ -15,8 +15,13 @@ void save(const Value& value, const std::string& path, const SaveOptions& option
     throw error.at({.file = path, .record = {}, .offset = {}, .key = {}});
   }
   Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
-  publish(fs, path, [&plan](File& file) { write_plan(plan, file); },
-          {.durable = options.durable, .size = plan.file_size});
+  const auto fill = [&](File& file) {
+    write_plan(plan, file);
+    if (!options.read_back) return;
+    if (options.durable) file.sync();
+    verify(file.path(), {.fs = &fs});
+  };
+  publish(fs, path, fill, {.durable = options.durable, .size = plan.file_size});
 }
 
 }  // namespace torchkeep

@@ -67,7 +67,11 @@ class Replay final {
       settle(event);
       return;
     }
-    if (event.kind == Kind::link) stable_.nodes.try_emplace(event.target, event.created);
+    if (event.kind == Kind::link) {
+      // The file exists from here on, with or without this name; a rebuilt disk must not give its number to another.
+      stable_.nodes.try_emplace(event.target, event.created);
+      stable_.next = std::max(stable_.next, event.target + 1);
+    }
     pending_.push_back({index, &event});
     kills();
   }

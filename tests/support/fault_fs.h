@@ -32,7 +32,7 @@ struct Fault {
 ///     ...                          // what is tested; its promise is checked on `inner`
 ///     if (!fs.happened()) break;   // it made fewer than n calls
 ///   }
-class FaultFs final : public Fs {
+class FaultFs : public Fs {
  public:
   FaultFs(Fs& inner, const Fault& fault) : inner_(inner), fault_(fault) {}
 

@@ -15,6 +15,8 @@ struct SaveOptions {
   /// Wait until the file and its name are on the disk (fsync of both). Without it the file still appears whole or
   /// not at all to other processes and after a kill, but a power cut may lose it.
   bool durable = true;
+  /// Read the file back and check every CRC after it was written and synced, before its name leads to it.
+  bool read_back = false;
   /// The file system to write to; null is the machine's.
   Fs* fs = nullptr;
 };
@@ -39,5 +41,8 @@ void save(const Value& value, const std::string& path, const SaveOptions& option
 
 /// Reads `path` whole into memory and checks every byte. Throws Error: not_found, corrupt, refused, unsupported, io.
 Value load(const std::string& path, const LoadOptions& options = {});
+
+/// Reads every byte of `path` and checks all that load() checks, in little memory. Throws what load() would throw.
+void verify(const std::string& path, const LoadOptions& options = {});
 
 }  // namespace torchkeep

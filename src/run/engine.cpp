@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The engine of a run: its life from lock to finish. What a save, a recovery and a removal are is in commit.cpp,
+// recover.cpp and retain.cpp.
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <ctime>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <unistd.h>
+#include <vector>
+
+#include <torchkeep/files/lock.h>
+#include <torchkeep/files/publish.h>
+#include <torchkeep/run/checkpoints.h>
+#include <torchkeep/run/engine.h>
+#include <torchkeep/run/names.h>
+
+#include "commit.h"
+#include "metrics_log.h"
+#include "places.h"
+#include "recover.h"
+#include "retain.h"
+
+namespace torchkeep {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr double kDefaultSaveSeconds = 600;
+constexpr std::array<std::string_view, 3> kReserved = {"step", "metrics", "provenance"};
+
+RunOptions checked(RunOptions options) {
+  const auto require = [](bool holds, const char* message) {
+    if (!holds) throw Error(Code::invalid_argument, message);
+  };
+  require(options.save_every >= 0 && options.save_seconds >= 0, "expected save_every and save_seconds to be 0 or more");
+  require(options.keep_last >= 0 && options.keep_every >= 0 && options.keep_best >= 0,
+          "expected keep_last, keep_every and keep_best to be 0 or more");
+  require(options.keep_best == 0 || !options.best_metric.empty(), "keep_best needs best_metric, the name of a metric");
+  require(options.stop_after_failures >= 0, "expected stop_after_failures to be 0 or more");
+  if (options.save_every == 0 && options.save_seconds == 0) options.save_seconds = kDefaultSaveSeconds;
+  return options;
+}
+
+std::string host_name() {
+  std::array<char, 256> host{};
+  if (::gethostname(host.data(), host.size() - 1) != 0) return "unknown";
+  return host.data();
+}
+
+std::string join(const std::vector<std::string>& names) {
+  return fmt::format("'{}'", fmt::join(names, "', '"));
+}
+
+}  // namespace
+
+struct Engine::Impl {
+  struct Item {
+    std::string name;
+    Tracked tracked;
+  };
+
+  std::string directory;
+  RunOptions options;
+  Fs& fs;
+  std::unique_ptr<Lock> lock;
+  MetricsLog log;
+  Retention retention;
+  std::vector<Item> items;
+  Value provenance = Value::mapping(Kind::dict);
+
+  bool resumed = false;
+  std::int64_t step = 0;
+  Value metrics = Value::mapping(Kind::dict);  ///< of `step`
+  std::optional<std::int64_t> saved;           ///< newest checkpoint that is durable and was read
+  bool dirty = false;                          ///< steps were made since
+  Clock::time_point last_save;
+  int failures = 0;  ///< in a row
+  bool stopping = false;
+  bool finished = false;
+  std::atomic<bool> stop_requested{false};
+  static_assert(std::atomic<bool>::is_always_lock_free, "request_stop() runs in signal handlers");
+
+  Impl(std::string folder, RunOptions chosen)
+      : directory(std::move(folder)),
+        options(checked(std::move(chosen))),
+        fs(options.fs != nullptr ? *options.fs : posix_fs()),
+        log(fs, directory),
+        retention(fs, directory, options) {}
+
+  bool writes() const noexcept { return options.role == Role::writer; }
+  std::string path_of(std::string_view name) const { return in_directory(directory, name); }
+
+  void report(Event::Kind kind, std::string message, std::int64_t about, std::string path = {}) const {
+    report({.kind = kind, .message = std::move(message), .step = about, .path = std::move(path)});
+  }
+  void report(const Event& event) const {
+    if (options.on_event) options.on_event(event);
+  }
+  void warn(std::string message) const {
+    if (!message.empty()) report(Event::Kind::warning, std::move(message), step);
+  }
+
+  // ---- start
+
+  void open() {
+    if (!writes()) return;
+    make_directories(fs, directory);
+    lock = std::make_unique<Lock>(fs, path_of(names::kLock), "open the run with Role::reader to read it");
+    restore_doomed(fs, directory);
+    remove_temporaries(fs, directory);
+  }
+
+  std::int64_t resume() {
+    check_start();
+    const auto recovered = options.resume == Resume::never ? std::nullopt : recover(fs, directory, options.role);
+    if (!recovered && options.resume == Resume::required) {
+      throw Error(Code::not_found, "no checkpoint to resume from, and Resume::required asks for one",
+                  at_file(directory));
+    }
+    if (recovered) restore(*recovered);
+    if (writes()) log.rewind(step);
+    last_save = Clock::now();
+    resumed = true;
+    announce(recovered ? &*recovered : nullptr);
+    return step;
+  }
+
+  void check_start() {
+    if (resumed) throw Error(Code::invalid_argument, "this run was resumed already");
+    if (items.empty()) {
+      throw Error(Code::invalid_argument,
+                  "nothing is tracked, so nothing would be saved; call track() before resume()");
+    }
+    const auto there = list_checkpoints(directory, fs);
+    if (options.resume == Resume::never && !there.empty()) {
+      throw Error(Code::invalid_argument,
+                  fmt::format("holds checkpoints up to step {}, and Resume::never would mix two runs; choose another "
+                              "folder, or move them away",
+                              there.back().step),
+                  at_file(directory));
+    }
+    // What cannot be captured would make every save fail: better to say so before the first step.
+    for (const Item& item : items) item.tracked.capture();
+  }
+
+  /// Checks everything, then changes everything.
+  void restore(const Recovered& recovered) {
+    const Value checkpoint = recovered.checkpoint.from_file(recovered.path);
+    std::vector<std::function<void()>> changes;
+    std::vector<Error> errors;
+    std::vector<std::string> missing;
+    for (const Item& item : items) {
+      const auto state = checkpoint.find(Value::string(item.name));
+      if (!state) {
+        if (!may_miss(item)) missing.push_back(item.name);
+        continue;
+      }
+      try {
+        changes.push_back(item.tracked.prepare(*state));
+      } catch (const Error& error) {
+        errors.push_back(error.at(state->where()));
+      }
+    }
+    fail_restore(recovered, missing, errors);
+    warn_about_entries(checkpoint);
+    apply(changes, recovered.path);
+    step = recovered.step;
+    saved = recovered.step;
+    if (const auto saved_metrics = checkpoint.find("metrics")) metrics = *saved_metrics;
+  }
+
+  static void apply(const std::vector<std::function<void()>>& changes, const std::string& path) {
+    std::size_t done = 0;
+    try {
+      for (; done < changes.size(); ++done) changes[done]();
+    } catch (const Error& error) {
+      if (done == 0) throw;
+      throw Error(error.code(), error.message() + "; what was tracked before it is restored already: do not train on",
+                  error.where())
+          .at(at_file(path));
+    }
+  }
+
+  bool may_miss(const Item& item) const {
+    const auto& names = options.may_be_missing;
+    return !item.tracked.required || std::find(names.begin(), names.end(), item.name) != names.end();
+  }
+
+  static void fail_restore(const Recovered& recovered, const std::vector<std::string>& missing,
+                           const std::vector<Error>& errors) {
+    if (missing.empty() && errors.empty()) return;
+    if (missing.empty() && errors.size() == 1) throw Error(errors.front());
+    std::string message = "the checkpoint does not fit what is tracked, and nothing was changed";
+    if (!missing.empty()) {
+      message += fmt::format("; it lacks {} (RunOptions::may_be_missing lets these start fresh)", join(missing));
+    }
+    for (const Error& error : errors) message += fmt::format("; {}: {}", error.where().key, error.message());
+    throw Error(Code::mismatch, std::move(message), at_file(recovered.path));
+  }
+
+  void warn_about_entries(const Value& checkpoint) const {
+    std::vector<std::string> fresh;
+    std::vector<std::string> ignored;
+    for (const Item& item : items) {
+      if (!checkpoint.contains(Value::string(item.name))) fresh.push_back(item.name);
+    }
+    for (const Entry& entry : checkpoint.items()) {
+      if (!entry.key.is(Kind::string) || !is_known(entry.key.as_string())) {
+        ignored.push_back(entry.key.is(Kind::string) ? entry.key.as_string() : "an entry without a name");
+      }
+    }
+    const std::string file = checkpoint.where().file;
+    if (!fresh.empty()) warn(fmt::format("{}: has no state of {}, which starts fresh", file, join(fresh)));
+    if (!ignored.empty()) {
+      warn(fmt::format("{}: has {}, which this program does not track; it will not be in the next checkpoint", file,
+                       join(ignored)));
+    }
+  }
+
+  bool is_known(std::string_view name) const {
+    return std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end() ||
+           std::any_of(items.begin(), items.end(), [&](const Item& item) { return item.name == name; });
+  }
+
+  void announce(const Recovered* recovered) {
+    if (recovered == nullptr) {
+      report(Event::Kind::started, fmt::format("starting at step 0 in {}", directory), 0);
+      return;
+    }
+    for (const Damaged& one : recovered->damaged) {
+      const bool renamed = writes() && one.left_there.empty();
+      report(Event::Kind::set_aside,
+             fmt::format("damaged and not used: {}; {}", one.reason,
+                         renamed ? "kept as " + one.path
+                                 : (writes() ? "it could not be renamed: " + one.left_there : "left where it is")),
+             one.step, one.path);
+    }
+    finished = fs.status(path_of(names::finished(step))).has_value();
+    if (finished)
+      report(Event::Kind::finished, fmt::format("already finished at step {} of {}", step, directory), step);
+    else
+      report(Event::Kind::resumed, fmt::format("continuing at step {} of {}", step, directory), step, recovered->path);
+  }
+
+  // ---- steps
+
+  void require_resumed() const {
+    if (!resumed) throw Error(Code::invalid_argument, "call resume() first: it says at which step to begin");
+  }
+
+  void finish_step(std::int64_t next, const Value& given) {
+    require_resumed();
+    if (next <= step) {
+      throw Error(Code::invalid_argument, fmt::format("expected a step after {}, found {}", step, next));
+    }
+    const Value plain = plain_metrics(given);
+    const bool due = is_due(next);
+    step = next;
+    metrics = plain;
+    dirty = true;
+    finished = false;
+    if (writes() && !plain.empty()) warn(log.append(step, plain));
+    const bool stop = stop_requested.load();
+    if (writes() && (stop || due)) save();
+    if (stop) stop_now();
+  }
+
+  bool is_due(std::int64_t next) const {
+    if (options.save_every > 0 && next / options.save_every != step / options.save_every) return true;
+    return options.save_seconds > 0 &&
+           std::chrono::duration<double>(Clock::now() - last_save).count() >= options.save_seconds;
+  }
+
+  void stop_now() {
+    if (std::exchange(stopping, true)) return;
+    report(Event::Kind::stop_requested,
+           writes() && dirty ? fmt::format("stopping at step {} as requested, but this step is not saved", step)
+                             : fmt::format("stopping at step {} as requested; run the program again to continue", step),
+           step);
+  }
+
+  // ---- saves
+
+  Value state() const {
+    Value checkpoint = Value::mapping(Kind::dict);
+    checkpoint.set("step", step);
+    for (const Item& item : items) checkpoint.set(Value::string(item.name), item.tracked.capture());
+    checkpoint.set("metrics", metrics);
+    checkpoint.set("provenance", provenance_now());
+    return checkpoint;
+  }
+
+  Value provenance_now() const {
+    Value now = Value{{"torchkeep", TORCHKEEP_VERSION},
+                      {"host", Value::string(host_name())},
+                      {"pid", static_cast<std::int64_t>(::getpid())},
+                      {"time", Value::string(fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))))},
+                      {"parent_step", saved ? Value(*saved) : Value()}};
+    if (!options.best_metric.empty()) {
+      now.set("best_by", Value{{"metric", Value::string(options.best_metric)},
+                               {"best", options.best == Best::min ? "min" : "max"}});
+    }
+    for (const Entry& entry : provenance.items()) now.set(entry.key, entry.value);
+    return now;
+  }
+
+  /// A save of the current state, start to end. Its middle part, commit(), needs nothing of this object.
+  bool save() {
+    warn(log.sync());  // before the commit: a resume finds the lines of all steps up to its own
+    CommitReport report{.step = step, .path = path_of(names::checkpoint(step)), .error = {}, .bytes = 0, .seconds = 0};
+    try {
+      lock->confirm();
+      report = commit(fs, options, {.step = step, .path = report.path, .checkpoint = state()});
+    } catch (const Error& error) {
+      report.error = error;
+    }
+    return collect(report);
+  }
+
+  bool collect(const CommitReport& done) {
+    last_save = Clock::now();  // also of a failed one: the next try comes when the next save is due
+    if (done.error) {
+      ++failures;
+      report(Event::Kind::save_failed,
+             fmt::format("step {} could not be saved: {}; {}; training goes on", done.step, done.error->what(),
+                         saved ? fmt::format("the newest good checkpoint is of step {}", *saved)
+                               : "there is no checkpoint yet"),
+             done.step, done.path);
+      give_up_after_failures();
+      return false;
+    }
+    failures = 0;
+    dirty = dirty && done.step != step;
+    saved = done.step;
+    retention.forget(done.step);
+    report({.kind = Event::Kind::saved,
+            .message = fmt::format("saved {} ({} bytes in {:.3f} s)", done.path, done.bytes, done.seconds),
+            .step = done.step,
+            .path = done.path,
+            .bytes = done.bytes,
+            .seconds = done.seconds});
+    prune();
+    return true;
+  }
+
+  void give_up_after_failures() {
+    if (options.stop_after_failures == 0 || failures < options.stop_after_failures || stopping) return;
+    stopping = true;
+    warn(fmt::format("stopping at step {}: {} saves in a row failed", step, failures));
+  }
+
+  void prune() {
+    try {
+      for (const std::int64_t removed : retention.apply(*saved)) {
+        report(Event::Kind::pruned, fmt::format("removed the checkpoint of step {}", removed), removed,
+               path_of(names::checkpoint(removed)));
+      }
+      for (const std::string& name : fs.list(directory)) {
+        const auto end = names::parse_finished(name);
+        if (end && *end != *saved) fs.remove(path_of(name));
+      }
+    } catch (const Error& error) {
+      warn(fmt::format("old checkpoints could not all be removed: {}", error.what()));
+    }
+  }
+
+  // ---- end
+
+  void finish() {
+    require_resumed();
+    if (writes() && (dirty || !saved)) save();
+    if (stop_requested.load()) return stop_now();
+    if (stopping || finished || (writes() && dirty)) return;
+    finished = true;
+    if (writes()) mark_finished();
+    report(Event::Kind::finished, fmt::format("finished at step {} of {}", step, directory), step);
+  }
+
+  void mark_finished() {
+    try {
+      fs.open_write(path_of(names::finished(step)))->close();
+    } catch (const Error& error) {
+      warn(fmt::format("the end of the run could not be noted: {}", error.what()));
+    }
+  }
+};
+
+Engine::Engine(std::string directory, RunOptions options)
+    : impl_(std::make_unique<Impl>(std::move(directory), std::move(options))) {
+  impl_->open();
+}
+Engine::~Engine() = default;
+
+void Engine::track(std::string name, Tracked tracked) {
+  if (impl_->resumed) throw Error(Code::invalid_argument, fmt::format("track '{}' before resume()", name));
+  if (name.empty()) throw Error(Code::invalid_argument, "expected a name for what is tracked, found an empty one");
+  if (std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end()) {
+    throw Error(Code::invalid_argument, fmt::format("'{}' is an entry of every checkpoint; choose another name", name));
+  }
+  if (impl_->is_known(name)) {
+    throw Error(Code::invalid_argument, fmt::format("two objects are tracked as '{}'; give each its own name", name));
+  }
+  impl_->items.push_back({std::move(name), std::move(tracked)});
+}
+
+void Engine::add_provenance(const Value& entries) {
+  for (const Entry& entry : entries.items()) impl_->provenance.set(entry.key, entry.value);
+}
+
+std::int64_t Engine::resume() {
+  return impl_->resume();
+}
+void Engine::finish_step(std::int64_t step, const Value& metrics) {
+  impl_->finish_step(step, metrics);
+}
+bool Engine::save_now() {
+  impl_->require_resumed();
+  return impl_->writes() && impl_->save();
+}
+void Engine::wait() {}
+void Engine::finish() {
+  impl_->finish();
+}
+void Engine::request_stop() noexcept {
+  impl_->stop_requested.store(true);
+}
+bool Engine::stop_requested() const noexcept {
+  return impl_->stop_requested.load();
+}
+bool Engine::stopping() const noexcept {
+  return impl_->stopping;
+}
+bool Engine::finished() const noexcept {
+  return impl_->finished;
+}
+int Engine::exit_code() const noexcept {
+  if (impl_->finished) return kExitDone;
+  return impl_->writes() && impl_->failures > 0 ? kExitNotSaved : kExitAgain;
+}
+std::int64_t Engine::step() const noexcept {
+  return impl_->step;
+}
+const std::string& Engine::directory() const noexcept {
+  return impl_->directory;
+}
+const RunOptions& Engine::options() const noexcept {
+  return impl_->options;
+}
+void Engine::report(const Event& event) const {
+  impl_->report(event);
+}
+
+}  // namespace torchkeep

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The engine of a run, which knows neither LibTorch nor Python: what to save, when, and how to come back.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <torchkeep/run/options.h>
+#include <torchkeep/state/value.h>
+
+namespace torchkeep {
+
+/// Something whose state is part of every checkpoint, under one name.
+struct Tracked {
+  /// Its state now. May alias live memory.
+  std::function<Value()> capture;
+  /// Checks all of a saved state without changing anything (throws Error when it does not fit) and returns the function
+  /// that puts it in. Called for all tracked things before the first of these functions is.
+  std::function<std::function<void()>(const Value&)> prepare;
+  /// False: a checkpoint without it is fine.
+  bool required = true;
+};
+
+/// One run in one directory. Use: construct, track everything, resume, then finish_step after every step, finish.
+/// All calls but request_stop and stop_requested come from one thread.
+class Engine final {
+ public:
+  /// A writer creates the directory, locks it and removes what a killed process left behind. Throws Error: busy
+  /// (another process writes there), io, invalid_argument (senseless options).
+  Engine(std::string directory, RunOptions options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  /// Adds something to every checkpoint. Throws Error (invalid_argument): a name twice, a reserved or empty one
+  /// ("step", "metrics" and "provenance" are the engine's), after resume().
+  void track(std::string name, Tracked tracked);
+  /// Entries that "provenance" gets besides the engine's own (library versions).
+  void add_provenance(const Value& entries);
+
+  /// Continues from the newest checkpoint that verifies and returns its step, or 0 at the beginning. Damaged newer ones
+  /// are renamed, kept and reported. Throws Error: not_found (Resume::required and none there), corrupt (all are
+  /// damaged; lists each with its reason), mismatch (the checkpoint does not fit what is tracked; lists everything, and
+  /// nothing was changed), invalid_argument (nothing tracked; Resume::never and some there), io.
+  std::int64_t resume();
+
+  /// Notes that `step` (larger than the last) is done: logs its metrics, saves when that is due. `metrics` is a dict of
+  /// numbers and texts, or None. Failing saves are events, not errors.
+  void finish_step(std::int64_t step, const Value& metrics = {});
+  /// Saves the state of the last finished step; false when that failed (an event says why) and for a reader.
+  bool save_now();
+  /// Returns when no save is under way.
+  void wait();
+  /// Saves the last state unless that is done, and notes that training is over (not after a stop request).
+  void finish();
+
+  /// Asks for a stop at the end of the current step. Safe in a signal handler and from any thread.
+  void request_stop() noexcept;
+  bool stop_requested() const noexcept;
+  /// True once a requested stop took effect: the state is saved, leave the loop.
+  bool stopping() const noexcept;
+  /// True when finish() was reached at the last step, in this process or an earlier one.
+  bool finished() const noexcept;
+  /// See ExitCode.
+  int exit_code() const noexcept;
+
+  /// The last finished step; after resume() the one it returned.
+  std::int64_t step() const noexcept;
+  const std::string& directory() const noexcept;
+  const RunOptions& options() const noexcept;
+  /// Hands an event to RunOptions::on_event.
+  void report(const Event& event) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace torchkeep

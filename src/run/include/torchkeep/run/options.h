@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How a run saves, what it keeps, how it starts, and what it reports.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <torchkeep/files/fs.h>
+
+namespace torchkeep {
+
+/// Whether a run continues from the checkpoints in its directory.
+enum class Resume : std::uint8_t {
+  if_any,    ///< from the newest that verifies; from the beginning when there is none
+  required,  ///< no checkpoint is an error
+  never,     ///< from the beginning; a directory that holds checkpoints is an error, for nothing is ever overwritten
+};
+
+/// What a process does in a run directory.
+enum class Role : std::uint8_t {
+  writer,  ///< the one process that saves
+  reader,  ///< resumes and never writes: the other ranks of a job, an evaluation
+};
+
+/// Which end of a metric is good.
+enum class Best : std::uint8_t { min, max };
+
+/// Something that happened in a run.
+struct Event {
+  enum class Kind : std::uint8_t {
+    started,         ///< from the beginning
+    resumed,         ///< continuing at `step`
+    set_aside,       ///< a damaged checkpoint was renamed to `path`; an older one is used
+    saved,           ///< `path` is durable and was read back
+    save_failed,     ///< training goes on; the last good checkpoint is intact
+    pruned,          ///< the checkpoint of `step` was removed, as the options say
+    stop_requested,  ///< a signal or request_stop(): saved, and stopping() is true
+    finished,        ///< finish() was reached, now or in an earlier process
+    warning,         ///< something is likely to be lost or is not as it should be
+  };
+  Kind kind = Kind::warning;
+  std::string message = {};  ///< one line for people, with the file and numbers
+  std::int64_t step = 0;     ///< the step it is about
+  std::string path = {};     ///< the file it is about, if any
+  std::uint64_t bytes = 0;   ///< of `saved`: size of the file
+  double seconds = 0;        ///< of `saved`: how long it took
+
+  /// Whether somebody should look at it.
+  bool is_warning() const noexcept {
+    return kind == Kind::set_aside || kind == Kind::save_failed || kind == Kind::warning;
+  }
+};
+
+/// Options of a run. All may be changed from one start of a run to the next.
+struct RunOptions {
+  // ---- when to save (besides save_now(), a stop request, and finish()) ----
+
+  /// Every so many steps; 0: not by steps.
+  std::int64_t save_every = 0;
+  /// When so many seconds have passed since the last save; 0: not by time, unless save_every is 0 too: then 600.
+  double save_seconds = 0;
+
+  // ---- what to keep (pinned checkpoints and the newest are always kept) ----
+
+  /// The newest so many; 0: all.
+  std::int64_t keep_last = 3;
+  /// Every checkpoint whose step is a multiple of this; 0: none.
+  std::int64_t keep_every = 0;
+  /// The best so many by `best_metric`; 0: none. NaN is never best; of equals the older is better.
+  std::int64_t keep_best = 0;
+  /// Name of the metric (as given to finish_step) that keep_best and "best" go by.
+  std::string best_metric = {};
+  Best best = Best::min;
+
+  // ---- how to start ----
+
+  Resume resume = Resume::if_any;
+  Role role = Role::writer;
+  /// Names that a checkpoint may lack because they are tracked only since: they start fresh, with a warning.
+  /// Without that, a checkpoint that lacks something tracked is an error.
+  std::vector<std::string> may_be_missing = {};
+
+  // ---- what to save besides the tracked objects (the fronts do this) ----
+
+  /// The random generators: the CPU's and every CUDA device's.
+  bool rng = true;
+  /// Accumulated gradients, for a finish_step() between two optimizer steps.
+  bool gradients = false;
+
+  // ---- safety ----
+
+  /// SIGTERM, SIGINT and SIGUSR1 ask for a stop (the fronts install handlers).
+  bool signals = true;
+  /// Wait for the disk: a checkpoint is counted as saved when it survives a power cut.
+  bool durable = true;
+  /// Read every checkpoint back and check each CRC before its name appears.
+  bool read_back = true;
+  /// Ask the training to stop after so many failed saves in a row; 0: never.
+  int stop_after_failures = 0;
+
+  /// Told of everything that happens, on the thread that called the run. Empty: the front's default (C++: warnings,
+  /// start and end as lines on stderr). An exception from it comes out of the call that led to it.
+  std::function<void(const Event&)> on_event = {};
+  /// The file system; null is the machine's.
+  Fs* fs = nullptr;
+};
+
+/// What Run::exit_code() returns: for `return run.exit_code();` and the script around it.
+enum ExitCode : int {
+  kExitDone = 0,       ///< finish() was reached and everything is saved
+  kExitNotSaved = 74,  ///< the last state could not be saved (EX_IOERR); the newest good checkpoint is intact
+  kExitAgain = 75,     ///< not finished: run the program again and it continues (EX_TEMPFAIL)
+};
+
+}  // namespace torchkeep

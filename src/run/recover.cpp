@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Recovery, from the newest checkpoint backwards:
+//
+//   1 load     it whole, with every CRC checked: it verifies, or it is damaged and the next older is tried
+//   2 rename   the damaged ones that are newer than the one found, so that they are kept and not overwritten
+//   3 sync     the folder
+//
+// Renaming comes after an older one was found good: where none is, the files stay as they are for people to look at.
+#include "recover.h"
+
+#include <cerrno>
+#include <fmt/format.h>
+
+#include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/run/checkpoints.h>
+#include <torchkeep/run/names.h>
+
+#include "places.h"
+
+namespace torchkeep {
+namespace {
+
+constexpr int kListings = 10;
+
+Value load_step(Fs& fs, const std::string& path, std::int64_t step) {
+  Value checkpoint = load(path, {.fs = &fs});
+  const auto found = checkpoint.is_mapping() ? checkpoint.find("step") : std::nullopt;
+  if (!found || !found->is(Kind::integer)) {
+    throw Error(Code::corrupt, "expected the checkpoint of a run, a dict with a step; found another file",
+                at_file(path));
+  }
+  if (found->to<std::int64_t>() != step) {
+    throw Error(Code::corrupt, fmt::format("holds step {}, not the one of its name", found->to<std::int64_t>()),
+                at_file(path));
+  }
+  return checkpoint;
+}
+
+void set_aside(Fs& fs, const std::string& directory, Damaged& damaged) {
+  try {
+    int number = 1;
+    std::string path = in_directory(directory, names::broken(damaged.step, number));
+    while (fs.status(path)) path = in_directory(directory, names::broken(damaged.step, ++number));
+    fs.rename(damaged.path, path);
+    damaged.path = path;
+  } catch (const Error& error) {
+    damaged.left_there = error.what();
+  }
+}
+
+[[noreturn]] void fail_all_damaged(Fs& fs, const std::string& directory, const std::vector<Damaged>& damaged) {
+  std::string list;
+  for (const Damaged& one : damaged) list += fmt::format("; {}", one.reason);
+  for (const std::string& name : fs.list(directory)) {
+    if (names::parse_broken(name)) list += fmt::format("; {}: set aside earlier", in_directory(directory, name));
+  }
+  throw Error(Code::corrupt,
+              "no checkpoint in this folder verifies; restore one from a copy, or move these files away to start from "
+              "the beginning" +
+                  list,
+              at_file(directory));
+}
+
+bool has_broken(Fs& fs, const std::string& directory) {
+  if (!fs.status(directory)) return false;
+  for (const std::string& name : fs.list(directory)) {
+    if (names::parse_broken(name)) return true;
+  }
+  return false;
+}
+
+/// The newest of a listing that verifies. Throws Error (not_found) when one went away meanwhile.
+std::optional<Recovered> newest_good(Fs& fs, const std::vector<CheckpointInfo>& all, std::vector<Damaged>& damaged) {
+  for (auto one = all.rbegin(); one != all.rend(); ++one) {
+    try {
+      return Recovered{one->step, one->path, load_step(fs, one->path, one->step), {}};  // 1
+    } catch (const Error& error) {
+      if (!is_damage(error)) throw;
+      damaged.push_back({one->step, one->path, error.what(), {}});
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+bool is_damage(const Error& error) noexcept {
+  switch (error.code()) {
+    case Code::corrupt:
+    case Code::refused:
+    case Code::unsupported:
+      return true;
+    case Code::io:
+      return error.system_error() == EIO;  // what a disk says about a sector that it cannot read
+    default:
+      return false;
+  }
+}
+
+std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role) {
+  std::vector<Damaged> damaged;
+  std::optional<Recovered> found;
+  std::vector<CheckpointInfo> all;
+  for (int listing = 1;; ++listing) {
+    try {
+      damaged.clear();
+      all = list_checkpoints(directory, fs);
+      found = newest_good(fs, all, damaged);
+      break;
+    } catch (const Error& error) {
+      // The writer removed it between the listing and the look: there is a newer one.
+      if (error.code() != Code::not_found || listing == kListings) throw;
+    }
+  }
+  if (!found) {
+    if (!all.empty() || has_broken(fs, directory)) fail_all_damaged(fs, directory, damaged);
+    return std::nullopt;
+  }
+  if (role == Role::writer && !damaged.empty()) {
+    for (Damaged& one : damaged) set_aside(fs, directory, one);  // 2
+    fs.sync_directory(directory);                                // 3
+  }
+  found->damaged = std::move(damaged);
+  return found;
+}
+
+}  // namespace torchkeep

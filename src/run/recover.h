@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Which checkpoint a run continues from.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <torchkeep/base/error.h>
+#include <torchkeep/files/fs.h>
+#include <torchkeep/run/options.h>
+#include <torchkeep/state/value.h>
+
+namespace torchkeep {
+
+/// A checkpoint that cannot be used.
+struct Damaged {
+  std::int64_t step = 0;
+  std::string path;  ///< where it is now
+  std::string reason;
+  std::string left_there;  ///< why it could not be renamed; empty when it was, or was not to be
+};
+
+struct Recovered {
+  std::int64_t step = 0;
+  std::string path;
+  Value checkpoint;              ///< in memory, every byte checked
+  std::vector<Damaged> damaged;  ///< newer ones, newest first
+};
+
+/// True when the error means that the file's bytes are bad, not that the system could not read them just now.
+bool is_damage(const Error& error) noexcept;
+
+/// The newest checkpoint that verifies; nothing when there is no checkpoint at all. A writer renames the damaged newer
+/// ones to names::broken(); a reader leaves them. Throws Error: corrupt when there are checkpoints but none verifies
+/// (then nothing is renamed, so that the next start does not begin anew in silence), and what reading throws when the
+/// cause is not damage (too many open files).
+std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role);
+
+}  // namespace torchkeep

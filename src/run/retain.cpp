@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Retention: the rules, and the removal.
+//
+// A checkpoint is removed in three steps, so that "pinned" is never told about a checkpoint that is gone:
+//   1 rename   it to a hidden name
+//   2 look     for its pin: if there is one now, rename it back
+//   3 remove   it
+// pin_checkpoint() makes the pin first and then looks for the checkpoint: either step 2 sees the pin, or the pinner
+// sees that the checkpoint is gone.
+#include "retain.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include <torchkeep/run/checkpoints.h>
+#include <torchkeep/run/names.h>
+
+#include "places.h"
+
+namespace torchkeep {
+
+std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, std::int64_t count, Best best) {
+  std::vector<Candidate> ranked;
+  for (const Candidate& one : candidates) {
+    if (one.metric && !std::isnan(*one.metric)) ranked.push_back(one);
+  }
+  std::sort(ranked.begin(), ranked.end(), [best](const Candidate& a, const Candidate& b) {
+    if (*a.metric == *b.metric) return a.step < b.step;
+    return best == Best::min ? *a.metric < *b.metric : *a.metric > *b.metric;
+  });
+  std::vector<std::int64_t> steps;
+  for (const Candidate& one : ranked) {
+    if (static_cast<std::int64_t>(steps.size()) == count) break;
+    steps.push_back(one.step);
+  }
+  return steps;
+}
+
+std::vector<std::int64_t> surplus(const std::vector<Candidate>& candidates, const RunOptions& options,
+                                  std::int64_t newest_verified) {
+  if (options.keep_last == 0) return {};
+  std::vector<std::int64_t> steps;
+  for (const Candidate& one : candidates) steps.push_back(one.step);
+  std::sort(steps.begin(), steps.end());
+  const auto best = best_steps(candidates, options.keep_best, options.best);
+  std::set<std::int64_t> kept(best.begin(), best.end());
+  const std::size_t last = std::min<std::size_t>(steps.size(), static_cast<std::size_t>(options.keep_last));
+  kept.insert(steps.end() - static_cast<std::ptrdiff_t>(last), steps.end());
+  for (const Candidate& one : candidates) {
+    const bool milestone = options.keep_every > 0 && one.step % options.keep_every == 0;
+    if (one.pinned || milestone || one.step >= newest_verified) kept.insert(one.step);
+  }
+  std::erase_if(steps, [&](std::int64_t step) { return kept.contains(step); });
+  return steps;
+}
+
+std::optional<double> metric_of(const std::string& path, const std::string& metric, Fs& fs) {
+  try {
+    const auto value = checkpoint_metrics(path, fs).find(Value::string(metric));
+    if (!value) return std::nullopt;
+    return value->to<double>();
+  } catch (const Error& error) {
+    if (error.code() == Code::io) throw;
+    return std::nullopt;
+  }
+}
+
+bool remove_checkpoint(Fs& fs, const std::string& directory, std::int64_t step) {
+  const std::string path = in_directory(directory, names::checkpoint(step));
+  const std::string doomed = in_directory(directory, names::doomed(step));
+  const std::string pin = in_directory(directory, names::pin(step));
+  if (fs.status(pin)) return false;
+  fs.rename(path, doomed);  // 1
+  if (fs.status(pin)) {     // 2
+    fs.rename(doomed, path);
+    return false;
+  }
+  fs.remove(doomed);  // 3
+  return true;
+}
+
+void restore_doomed(Fs& fs, const std::string& directory) {
+  for (const std::string& name : fs.list(directory)) {
+    const auto step = names::parse_doomed(name);
+    if (!step) continue;
+    const std::string doomed = in_directory(directory, name);
+    const std::string path = in_directory(directory, names::checkpoint(*step));
+    if (fs.status(path))
+      fs.remove(doomed);  // that step was reached and saved once more
+    else
+      fs.rename(doomed, path);
+  }
+}
+
+std::vector<std::int64_t> Retention::apply(std::int64_t newest_verified) {
+  std::vector<Candidate> candidates;
+  for (const CheckpointInfo& one : list_checkpoints(directory_, fs_)) {
+    candidates.push_back({one.step, std::nullopt, one.pinned});
+    if (options_.keep_best > 0) look_up_metric(one.path, candidates.back());
+  }
+  std::vector<std::int64_t> removed;
+  for (const std::int64_t step : surplus(candidates, options_, newest_verified)) {
+    if (remove_checkpoint(fs_, directory_, step)) removed.push_back(step);
+    metrics_.erase(step);
+  }
+  return removed;
+}
+
+void Retention::look_up_metric(const std::string& path, Candidate& candidate) {
+  const auto known = metrics_.find(candidate.step);
+  try {
+    candidate.metric = known != metrics_.end() ? known->second : metric_of(path, options_.best_metric, fs_);
+    metrics_[candidate.step] = candidate.metric;
+  } catch (const Error&) {
+    candidate.pinned = true;  // it may be the best: kept until it can be read again
+  }
+}
+
+}  // namespace torchkeep

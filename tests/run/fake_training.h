@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A training run without LibTorch: a few numbers that every step changes in a way that only its whole past explains.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torchkeep/run/engine.h>
+#include <torchkeep/state/value.h>
+
+namespace torchkeep::testing {
+
+/// The state of a fake training after some steps.
+class FakeTraining {
+ public:
+  explicit FakeTraining(std::size_t elements = 16) : weights_(elements, 1), momentum_(elements, 0) {}
+
+  void step() {
+    for (std::size_t i = 0; i < weights_.size(); ++i) {
+      momentum_[i] = momentum_[i] / 3 + weights_[i] + draw();
+      weights_[i] += momentum_[i] / 7;
+    }
+  }
+
+  /// Tracks "model", "optimizer" and "rng"; this object must outlive the engine.
+  void track(Engine& engine) {
+    engine.track("model", tracked(weights_));
+    engine.track("optimizer", tracked(momentum_));
+    engine.track("rng", {.capture = [this] { return Value(random_); },
+                         .prepare = [this](const Value& state) -> std::function<void()> {
+                           const auto loaded = state.to<std::uint64_t>();
+                           return [this, loaded] { random_ = loaded; };
+                         }});
+  }
+
+  /// All of it as one Value; equal for equal trainings only.
+  Value state() const { return {{"model", tensor(weights_)}, {"optimizer", tensor(momentum_)}, {"rng", random_}}; }
+
+  /// The state after `steps` steps from the beginning.
+  static Value after(std::int64_t steps, std::size_t elements = 16) {
+    FakeTraining training(elements);
+    for (std::int64_t i = 0; i < steps; ++i) training.step();
+    return training.state();
+  }
+
+ private:
+  static Value tensor(const std::vector<std::int64_t>& numbers) {
+    return Tensor::of<std::int64_t>({static_cast<std::int64_t>(numbers.size())}, numbers);
+  }
+  static Tracked tracked(std::vector<std::int64_t>& numbers) {
+    return {.capture = [&numbers] { return tensor(numbers); },
+            .prepare = [&numbers](const Value& state) -> std::function<void()> {
+              auto loaded = state.as_tensor().to_vector<std::int64_t>();
+              if (loaded.size() != numbers.size()) state.fail(Code::mismatch, "another number of elements");
+              return [&numbers, loaded] { numbers = loaded; };
+            }};
+  }
+  std::int64_t draw() {
+    random_ = random_ * 6364136223846793005U + 1442695040888963407U;
+    return static_cast<std::int64_t>(random_ >> 40);
+  }
+
+  std::vector<std::int64_t> weights_;
+  std::vector<std::int64_t> momentum_;
+  std::uint64_t random_ = 42;
+};
+
+/// Collects events.
+struct EventLog {
+  std::vector<Event> events;
+
+  std::function<void(const Event&)> listener() {
+    return [this](const Event& event) { events.push_back(event); };
+  }
+  std::size_t count(Event::Kind kind) const {
+    std::size_t number = 0;
+    for (const Event& event : events) number += event.kind == kind;
+    return number;
+  }
+  /// The messages of one kind, one a line.
+  std::string text(Event::Kind kind) const {
+    std::string text;
+    for (const Event& event : events) {
+      if (event.kind == kind) text += event.message + "\n";
+    }
+    return text;
+  }
+  std::string warnings() const {
+    std::string text;
+    for (const Event& event : events) {
+      if (event.is_warning()) text += event.message + "\n";
+    }
+    return text;
+  }
+};
+
+/// An engine over a fake training, resumed: what a process of a run is.
+struct FakeRun {
+  EventLog log;
+  FakeTraining training;
+  Engine engine;
+
+  FakeRun(Fs& fs, RunOptions options, const std::string& directory = "/run") : engine(directory, with(fs, options)) {
+    training.track(engine);
+    engine.resume();
+  }
+  /// Steps until `last`, or until the engine says to stop. Every step has a loss of 1 / step.
+  void train(std::int64_t last) {
+    for (std::int64_t step = engine.step(); step < last && !engine.stopping();) {
+      training.step();
+      ++step;
+      engine.finish_step(step, Value{{"loss", 1.0 / static_cast<double>(step)}});
+    }
+  }
+
+ private:
+  RunOptions with(Fs& fs, RunOptions options) {
+    options.fs = &fs;
+    options.on_event = log.listener();
+    return options;
+  }
+};
+
+}  // namespace torchkeep::testing

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The newest checkpoint that verifies is used, and nothing is lost or begun anew in silence.
+#include "recover.h"
+
+#include <gtest/gtest.h>
+#include <string>
+
+#include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/run/checkpoints.h>
+
+#include "fake_training.h"
+#include "support/expect_error.h"
+#include "support/fault_fs.h"
+#include "support/memory_fs.h"
+#include "support/whole_file.h"
+
+namespace torchkeep {
+namespace {
+
+using torchkeep::testing::create_file;
+using torchkeep::testing::FakeRun;
+using torchkeep::testing::FakeTraining;
+using torchkeep::testing::FaultFs;
+using torchkeep::testing::MemoryFs;
+using torchkeep::testing::read_file;
+
+std::string path(std::int64_t step) {
+  return "/run/step-0000000" + std::to_string(step) + ".pt";
+}
+
+/// A run of four steps with a checkpoint of each.
+MemoryFs& four_steps(MemoryFs& fs) {
+  FakeRun(fs, {.save_every = 1, .keep_last = 0}).train(4);
+  return fs;
+}
+
+/// Changes one bit of the model in the checkpoint of a step.
+void flip_a_bit(Fs& fs, std::int64_t step) {
+  const std::string model = FakeTraining::after(step)["model"].as_tensor().contiguous_bytes();
+  const std::size_t where = read_file(fs, path(step)).find(model) + 9;
+  const char flipped = static_cast<char>(model.at(9) ^ 1);
+  fs.open_write(path(step))->write_at(where, as_bytes(std::string_view(&flipped, 1)));
+}
+
+void truncate(Fs& fs, const std::string& file, std::size_t size) {
+  const std::string bytes = read_file(fs, file);
+  fs.remove(file);
+  create_file(fs, file, bytes.substr(0, size));
+}
+
+TEST(Recover, TakesTheNewestWhole) {
+  MemoryFs fs;
+  const auto found = recover(four_steps(fs), "/run", Role::writer);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->step, 4);
+  EXPECT_EQ(found->path, path(4));
+  EXPECT_EQ(found->checkpoint["model"], FakeTraining::after(4)["model"]);
+  EXPECT_TRUE(found->damaged.empty());
+}
+
+TEST(Recover, FindsNothingInAnEmptyOrMissingFolder) {
+  MemoryFs fs;
+  EXPECT_FALSE(recover(fs, "/run", Role::writer));
+  fs.make_directory("/run");
+  create_file(fs, "/run/metrics.jsonl", "{\"step\":1}\n");
+  EXPECT_FALSE(recover(fs, "/run", Role::writer));
+}
+
+TEST(Recover, SetsAsideAFlippedBitAndATruncationAndTakesTheNextOlder) {
+  MemoryFs fs;
+  flip_a_bit(four_steps(fs), 4);
+  truncate(fs, path(3), 1000);
+  const auto found = recover(fs, "/run", Role::writer);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->step, 2);
+  EXPECT_EQ(found->checkpoint["model"], FakeTraining::after(2)["model"]);
+  ASSERT_EQ(found->damaged.size(), 2U);
+  EXPECT_EQ(found->damaged[0].path, path(4) + ".broken");
+  EXPECT_NE(found->damaged[0].reason.find("CRC"), std::string::npos) << found->damaged[0].reason;
+  EXPECT_EQ(found->damaged[1].path, path(3) + ".broken");
+  EXPECT_FALSE(fs.status(path(4)));
+  EXPECT_TRUE(fs.status(path(4) + ".broken"));
+}
+
+TEST(Recover, KeepsEveryFileItSetAside) {
+  MemoryFs fs;
+  four_steps(fs);
+  create_file(fs, path(4) + ".broken", "the first one");
+  flip_a_bit(fs, 4);
+  EXPECT_EQ(recover(fs, "/run", Role::writer)->damaged.at(0).path, path(4) + ".broken-2");
+  EXPECT_EQ(read_file(fs, path(4) + ".broken"), "the first one");
+}
+
+TEST(Recover, AReaderRenamesNothing) {
+  MemoryFs fs;
+  flip_a_bit(four_steps(fs), 4);
+  const auto found = recover(fs, "/run", Role::reader);
+  EXPECT_EQ(found->step, 3);
+  EXPECT_EQ(found->damaged.at(0).path, path(4));
+  EXPECT_TRUE(fs.status(path(4)));
+}
+
+TEST(Recover, WhenAllAreDamagedListsThemAndLeavesThem) {
+  MemoryFs fs;
+  four_steps(fs);
+  for (int step = 1; step <= 4; ++step) truncate(fs, path(step), static_cast<std::size_t>(step) * 10);
+  EXPECT_ERROR(recover(fs, "/run", Role::writer), Code::corrupt, "step-00000001.pt");
+  EXPECT_ERROR(recover(fs, "/run", Role::writer), Code::corrupt, "step-00000004.pt");
+  for (int step = 1; step <= 4; ++step) EXPECT_TRUE(fs.status(path(step)));
+}
+
+TEST(Recover, WhatWasSetAsideIsNoFreshStart) {
+  MemoryFs fs;
+  fs.make_directory("/run");
+  create_file(fs, path(4) + ".broken", "");
+  EXPECT_ERROR(recover(fs, "/run", Role::writer), Code::corrupt, "step-00000004.pt.broken: set aside earlier");
+}
+
+TEST(Recover, AFileUnderTheWrongNameIsDamaged) {
+  MemoryFs fs;
+  four_steps(fs);
+  fs.rename(path(2), path(9));
+  save(Value{{"epoch", 3}}, path(8), {.fs = &fs});
+  save(List{1, 2}, path(7), {.fs = &fs});
+  const auto found = recover(fs, "/run", Role::writer);
+  EXPECT_EQ(found->step, 4);
+  ASSERT_EQ(found->damaged.size(), 3U);
+  EXPECT_NE(found->damaged[0].reason.find("holds step 2, not the one of its name"), std::string::npos);
+  EXPECT_NE(found->damaged[1].reason.find("expected the checkpoint of a run"), std::string::npos);
+  EXPECT_NE(found->damaged[2].reason.find("expected the checkpoint of a run"), std::string::npos);
+}
+
+/// Fails to open one file.
+class Unreadable final : public FaultFs {
+ public:
+  Unreadable(Fs& inner, std::string path, int error) : FaultFs(inner, {}), path_(std::move(path)), error_(error) {}
+  std::unique_ptr<ReadAt> open_read(const std::string& path) override {
+    Where where;
+    where.file = path;
+    if (path == path_) throw Error::from_errno(error_, "open the file for reading", where);
+    return FaultFs::open_read(path);
+  }
+  void rename(const std::string& from, const std::string& to) override {
+    if (read_only) throw Error::from_errno(EROFS, "rename");
+    FaultFs::rename(from, to);
+  }
+  bool read_only = false;
+
+ private:
+  std::string path_;
+  int error_;
+};
+
+TEST(Recover, AnUnreadableDiskSectorIsDamageAndAShortageIsNot) {
+  MemoryFs disk;
+  four_steps(disk);
+  Unreadable shortage(disk, path(4), EMFILE);
+  EXPECT_ERROR(recover(shortage, "/run", Role::writer), Code::io, "step-00000004.pt");
+  EXPECT_TRUE(disk.status(path(4)));
+  Unreadable sector(disk, path(4), EIO);
+  EXPECT_EQ(recover(sector, "/run", Role::writer)->step, 3);
+  EXPECT_TRUE(disk.status(path(4) + ".broken"));
+}
+
+TEST(Recover, ADamagedFileThatCannotBeRenamedIsReportedAndPassedOver) {
+  MemoryFs disk;
+  flip_a_bit(four_steps(disk), 4);
+  Unreadable fs(disk, {}, 0);
+  fs.read_only = true;
+  const auto found = recover(fs, "/run", Role::writer);
+  EXPECT_EQ(found->step, 3);
+  EXPECT_EQ(found->damaged.at(0).path, path(4));
+  EXPECT_NE(found->damaged.at(0).left_there.find("Read-only"), std::string::npos);
+}
+
+/// Loses a file the first times somebody opens it, as when the writer prunes while a reader looks.
+class Pruning final : public FaultFs {
+ public:
+  Pruning(Fs& inner, int times) : FaultFs(inner, {}), times_(times) {}
+  std::unique_ptr<ReadAt> open_read(const std::string& path) override {
+    if (times_-- > 0) throw Error::from_errno(ENOENT, "open the file for reading");
+    return FaultFs::open_read(path);
+  }
+
+ private:
+  int times_;
+};
+
+TEST(Recover, AReaderLooksAgainWhenTheWriterRemovedWhatItSaw) {
+  MemoryFs disk;
+  four_steps(disk);
+  Pruning fs(disk, 3);
+  EXPECT_EQ(recover(fs, "/run", Role::reader)->step, 4);
+  Pruning forever(disk, 1000);
+  EXPECT_ERROR(recover(forever, "/run", Role::reader), Code::not_found, "No such file");
+}
+
+}  // namespace
+}  // namespace torchkeep
