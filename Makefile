@@ -19,7 +19,7 @@ setup = $(if $(filter no,$(SETUP)),true,tools/setup)
 build = cmake --preset $(1) -ULibTorch_DIR --log-level=WARNING >/dev/null && cmake --build --preset $(1) $(if $(2),--target $(2))
 run_tests = ctest --preset $(1) -j $(JOBS)
 
-.PHONY: help demo test core asan clang install format format-check clean
+.PHONY: help demo test core asan clang crash install format format-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,11 @@ clang:  ## build and run every test with clang
 	@$(setup) core torch clang
 	@$(call build,clang)
 	@$(call run_tests,clang)
+
+crash:  ## a million disks that a crash could leave behind a run (IMAGES=N)
+	@$(setup) core
+	@$(call build,core,run_crash_test)
+	@TORCHKEEP_CRASH_IMAGES=$(or $(IMAGES),1000000) build/core/bin/run_crash_test
 
 install:  ## install the libraries into PREFIX
 	@$(setup) core torch

@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The engine of a run: its life from lock to finish. What a save, a recovery and a removal are is in commit.cpp,
 // recover.cpp and retain.cpp.
-#include <algorithm>
-#include <array>
 #include <atomic>
 #include <chrono>
-#include <ctime>
-#include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <unistd.h>
 #include <vector>
 
 #include <torchkeep/files/lock.h>
@@ -20,7 +15,9 @@
 #include "commit.h"
 #include "metrics_log.h"
 #include "places.h"
+#include "provenance.h"
 #include "recover.h"
+#include "restore.h"
 #include "retain.h"
 
 namespace torchkeep {
@@ -29,7 +26,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kDefaultSaveSeconds = 600;
-constexpr std::array<std::string_view, 3> kReserved = {"step", "metrics", "provenance"};
 
 RunOptions checked(RunOptions options) {
   const auto require = [](bool holds, const char* message) {
@@ -44,31 +40,16 @@ RunOptions checked(RunOptions options) {
   return options;
 }
 
-std::string host_name() {
-  std::array<char, 256> host{};
-  if (::gethostname(host.data(), host.size() - 1) != 0) return "unknown";
-  return host.data();
-}
-
-std::string join(const std::vector<std::string>& names) {
-  return fmt::format("'{}'", fmt::join(names, "', '"));
-}
-
 }  // namespace
 
 struct Engine::Impl {
-  struct Item {
-    std::string name;
-    Tracked tracked;
-  };
-
   std::string directory;
   RunOptions options;
   Fs& fs;
   std::unique_ptr<Lock> lock;
   MetricsLog log;
   Retention retention;
-  std::vector<Item> items;
+  std::vector<TrackedItem> items;
   Value provenance = Value::mapping(Kind::dict);
 
   bool resumed = false;
@@ -120,7 +101,7 @@ struct Engine::Impl {
       throw Error(Code::not_found, "no checkpoint to resume from, and Resume::required asks for one",
                   at_file(directory));
     }
-    if (recovered) restore(*recovered);
+    if (recovered) take(*recovered);
     if (writes()) log.rewind(step);
     last_save = Clock::now();
     resumed = true;
@@ -143,86 +124,15 @@ struct Engine::Impl {
                   at_file(directory));
     }
     // What cannot be captured would make every save fail: better to say so before the first step.
-    for (const Item& item : items) item.tracked.capture();
+    for (const TrackedItem& item : items) item.tracked.capture();
   }
 
-  /// Checks everything, then changes everything.
-  void restore(const Recovered& recovered) {
+  void take(const Recovered& recovered) {
     const Value checkpoint = recovered.checkpoint.from_file(recovered.path);
-    std::vector<std::function<void()>> changes;
-    std::vector<Error> errors;
-    std::vector<std::string> missing;
-    for (const Item& item : items) {
-      const auto state = checkpoint.find(Value::string(item.name));
-      if (!state) {
-        if (!may_miss(item)) missing.push_back(item.name);
-        continue;
-      }
-      try {
-        changes.push_back(item.tracked.prepare(*state));
-      } catch (const Error& error) {
-        errors.push_back(error.at(state->where()));
-      }
-    }
-    fail_restore(recovered, missing, errors);
-    warn_about_entries(checkpoint);
-    apply(changes, recovered.path);
+    restore(items, options, checkpoint, [this](std::string message) { warn(std::move(message)); });
     step = recovered.step;
     saved = recovered.step;
     if (const auto saved_metrics = checkpoint.find("metrics")) metrics = *saved_metrics;
-  }
-
-  static void apply(const std::vector<std::function<void()>>& changes, const std::string& path) {
-    std::size_t done = 0;
-    try {
-      for (; done < changes.size(); ++done) changes[done]();
-    } catch (const Error& error) {
-      if (done == 0) throw;
-      throw Error(error.code(), error.message() + "; what was tracked before it is restored already: do not train on",
-                  error.where())
-          .at(at_file(path));
-    }
-  }
-
-  bool may_miss(const Item& item) const {
-    const auto& names = options.may_be_missing;
-    return !item.tracked.required || std::find(names.begin(), names.end(), item.name) != names.end();
-  }
-
-  static void fail_restore(const Recovered& recovered, const std::vector<std::string>& missing,
-                           const std::vector<Error>& errors) {
-    if (missing.empty() && errors.empty()) return;
-    if (missing.empty() && errors.size() == 1) throw Error(errors.front());
-    std::string message = "the checkpoint does not fit what is tracked, and nothing was changed";
-    if (!missing.empty()) {
-      message += fmt::format("; it lacks {} (RunOptions::may_be_missing lets these start fresh)", join(missing));
-    }
-    for (const Error& error : errors) message += fmt::format("; {}: {}", error.where().key, error.message());
-    throw Error(Code::mismatch, std::move(message), at_file(recovered.path));
-  }
-
-  void warn_about_entries(const Value& checkpoint) const {
-    std::vector<std::string> fresh;
-    std::vector<std::string> ignored;
-    for (const Item& item : items) {
-      if (!checkpoint.contains(Value::string(item.name))) fresh.push_back(item.name);
-    }
-    for (const Entry& entry : checkpoint.items()) {
-      if (!entry.key.is(Kind::string) || !is_known(entry.key.as_string())) {
-        ignored.push_back(entry.key.is(Kind::string) ? entry.key.as_string() : "an entry without a name");
-      }
-    }
-    const std::string file = checkpoint.where().file;
-    if (!fresh.empty()) warn(fmt::format("{}: has no state of {}, which starts fresh", file, join(fresh)));
-    if (!ignored.empty()) {
-      warn(fmt::format("{}: has {}, which this program does not track; it will not be in the next checkpoint", file,
-                       join(ignored)));
-    }
-  }
-
-  bool is_known(std::string_view name) const {
-    return std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end() ||
-           std::any_of(items.begin(), items.end(), [&](const Item& item) { return item.name == name; });
   }
 
   void announce(const Recovered* recovered) {
@@ -287,24 +197,10 @@ struct Engine::Impl {
   Value state() const {
     Value checkpoint = Value::mapping(Kind::dict);
     checkpoint.set("step", step);
-    for (const Item& item : items) checkpoint.set(Value::string(item.name), item.tracked.capture());
+    for (const TrackedItem& item : items) checkpoint.set(Value::string(item.name), item.tracked.capture());
     checkpoint.set("metrics", metrics);
-    checkpoint.set("provenance", provenance_now());
+    checkpoint.set("provenance", provenance_now(options, saved, provenance));
     return checkpoint;
-  }
-
-  Value provenance_now() const {
-    Value now = Value{{"torchkeep", TORCHKEEP_VERSION},
-                      {"host", Value::string(host_name())},
-                      {"pid", static_cast<std::int64_t>(::getpid())},
-                      {"time", Value::string(fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))))},
-                      {"parent_step", saved ? Value(*saved) : Value()}};
-    if (!options.best_metric.empty()) {
-      now.set("best_by", Value{{"metric", Value::string(options.best_metric)},
-                               {"best", options.best == Best::min ? "min" : "max"}});
-    }
-    for (const Entry& entry : provenance.items()) now.set(entry.key, entry.value);
-    return now;
   }
 
   /// A save of the current state, start to end. Its middle part, commit(), needs nothing of this object.
@@ -397,10 +293,10 @@ Engine::~Engine() = default;
 void Engine::track(std::string name, Tracked tracked) {
   if (impl_->resumed) throw Error(Code::invalid_argument, fmt::format("track '{}' before resume()", name));
   if (name.empty()) throw Error(Code::invalid_argument, "expected a name for what is tracked, found an empty one");
-  if (std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end()) {
+  if (is_reserved(name)) {
     throw Error(Code::invalid_argument, fmt::format("'{}' is an entry of every checkpoint; choose another name", name));
   }
-  if (impl_->is_known(name)) {
+  if (is_tracked(impl_->items, name)) {
     throw Error(Code::invalid_argument, fmt::format("two objects are tracked as '{}'; give each its own name", name));
   }
   impl_->items.push_back({std::move(name), std::move(tracked)});

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Restoring in two passes: what prepare() checked for every object, the second pass puts in.
+#include "restore.h"
+
+#include <algorithm>
+#include <array>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "places.h"
+
+namespace torchkeep {
+namespace {
+
+constexpr std::array<std::string_view, 3> kReserved = {"step", "metrics", "provenance"};
+
+std::string join(const std::vector<std::string>& names) {
+  return fmt::format("'{}'", fmt::join(names, "', '"));
+}
+
+bool may_miss(const TrackedItem& item, const RunOptions& options) {
+  const auto& names = options.may_be_missing;
+  return !item.tracked.required || std::find(names.begin(), names.end(), item.name) != names.end();
+}
+
+[[noreturn]] void fail(const std::string& file, const std::vector<std::string>& missing,
+                       const std::vector<Error>& errors) {
+  if (missing.empty() && errors.size() == 1) throw Error(errors.front());
+  std::string message = "the checkpoint does not fit what is tracked, and nothing was changed";
+  if (!missing.empty()) {
+    message += fmt::format("; it lacks {} (RunOptions::may_be_missing lets these start fresh)", join(missing));
+  }
+  for (const Error& error : errors) message += fmt::format("; {}: {}", error.where().key, error.message());
+  throw Error(Code::mismatch, std::move(message), at_file(file));
+}
+
+void warn_about_entries(const std::vector<TrackedItem>& items, const Value& checkpoint,
+                        const std::function<void(std::string)>& warn) {
+  std::vector<std::string> fresh;
+  std::vector<std::string> ignored;
+  for (const TrackedItem& item : items) {
+    if (!checkpoint.contains(Value::string(item.name))) fresh.push_back(item.name);
+  }
+  for (const Entry& entry : checkpoint.items()) {
+    const std::string name = entry.key.is(Kind::string) ? entry.key.as_string() : "an entry without a name";
+    if (!is_reserved(name) && !is_tracked(items, name)) ignored.push_back(name);
+  }
+  const std::string file = checkpoint.where().file;
+  if (!fresh.empty()) warn(fmt::format("{}: has no state of {}, which starts fresh", file, join(fresh)));
+  if (!ignored.empty()) {
+    warn(fmt::format("{}: has {}, which this program does not track; it will not be in the next checkpoint", file,
+                     join(ignored)));
+  }
+}
+
+void make(const std::vector<std::function<void()>>& changes, const std::string& file) {
+  std::size_t done = 0;
+  try {
+    for (; done < changes.size(); ++done) changes[done]();
+  } catch (const Error& error) {
+    if (done == 0) throw;
+    throw Error(error.code(), error.message() + "; what was tracked before it is restored already: do not train on",
+                error.where())
+        .at(at_file(file));
+  }
+}
+
+}  // namespace
+
+bool is_reserved(std::string_view name) noexcept {
+  return std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end();
+}
+
+bool is_tracked(const std::vector<TrackedItem>& items, std::string_view name) noexcept {
+  return std::any_of(items.begin(), items.end(), [&](const TrackedItem& item) { return item.name == name; });
+}
+
+void restore(const std::vector<TrackedItem>& items, const RunOptions& options, const Value& checkpoint,
+             const std::function<void(std::string)>& warn) {
+  std::vector<std::function<void()>> changes;
+  std::vector<Error> errors;
+  std::vector<std::string> missing;
+  for (const TrackedItem& item : items) {
+    const auto state = checkpoint.find(Value::string(item.name));
+    if (!state) {
+      if (!may_miss(item, options)) missing.push_back(item.name);
+      continue;
+    }
+    try {
+      changes.push_back(item.tracked.prepare(*state));
+    } catch (const Error& error) {
+      errors.push_back(error.at(state->where()));
+    }
+  }
+  const std::string file = checkpoint.where().file;
+  if (!missing.empty() || !errors.empty()) fail(file, missing, errors);
+  warn_about_entries(items, checkpoint, warn);
+  make(changes, file);
+}
+
+}  // namespace torchkeep
