@@ -41,7 +41,9 @@ Value write(const OptimizerParamState& base, const OptimizerOptions& base_option
   dict.set("func_evals", state.func_evals());
   dict.set("n_iter", state.n_iter());
   if (!state.d().defined()) return dict;
-  if (state.al()) dict.set("al", list_of(*state.al()));
+  const bool al_last =
+      options.max_iter() == 1;  // Python makes it in the second iteration: within the first step, or later
+  if (state.al() && !al_last) dict.set("al", list_of(*state.al()));
   dict.set("d", detached_leaf(state.d()));
   const bool is_lr = state.t() == options.lr();
   dict.set("t", is_lr && options.lr() == 1 ? Value(1) : Value(state.t()));
@@ -51,6 +53,7 @@ Value write(const OptimizerParamState& base, const OptimizerOptions& base_option
   dict.set("H_diag", h_diag_value(state.H_diag()));
   dict.set("prev_flat_grad", detached_leaf(state.prev_flat_grad()));
   dict.set("prev_loss", state.prev_loss());
+  if (state.al() && al_last) dict.set("al", list_of(*state.al()));
   return dict;
 }
 
