@@ -20,7 +20,7 @@ def tool(*args):
 
 
 def load(path):
-    return torch.load(path, weights_only=True)
+    return torch.load(path, weights_only=True, map_location="cpu")
 
 
 def raw(tensor):

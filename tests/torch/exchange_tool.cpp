@@ -45,6 +45,53 @@ void equal(const std::vector<std::string>& args) {
   }
 }
 
+/// A parameter of the shape and dtype that its state in the file shows.
+at::Tensor parameter_for(const std::optional<Value>& state) {
+  if (state && state->is_mapping()) {
+    for (const Entry& entry : state->items()) {
+      if (!entry.value.is(Kind::tensor) || entry.key == Value("step")) continue;
+      const Tensor& leaf = entry.value.as_tensor();
+      return torch::zeros(leaf.sizes, to_scalar_type(leaf.dtype)).set_requires_grad(true);
+    }
+  }
+  return torch::zeros({1}, torch::requires_grad());
+}
+
+std::unique_ptr<torch::optim::Optimizer> optimizer_for(const std::string& name, const Value& state) {
+  using namespace torch::optim;
+  std::vector<OptimizerParamGroup> groups;
+  const Value in_file = state["param_groups"];
+  for (const Value& group : in_file.elements()) {
+    std::vector<at::Tensor> params;
+    const Value ids = group["params"];
+    for (const Value& id : ids.elements()) params.push_back(parameter_for(state["state"].find(id)));
+    groups.emplace_back(std::move(params));
+  }
+  if (name == "Adam") return std::make_unique<Adam>(groups);
+  if (name == "AdamW") return std::make_unique<AdamW>(groups);
+  if (name == "SGD") return std::make_unique<SGD>(groups, SGDOptions(0.5));
+  if (name == "RMSprop") return std::make_unique<RMSprop>(groups);
+  if (name == "Adagrad") return std::make_unique<Adagrad>(groups);
+  return std::make_unique<LBFGS>(groups);
+}
+
+/// adopt LIST: each element is (class, from, to): loads the optimizer state in the file `from` into a new optimizer of
+/// that class over parameters that fit, and saves that one's state as `to`. A line "ok" or the error for each.
+void adopt(const std::vector<std::string>& args) {
+  const Value list = load(args.at(0));
+  for (const Value& item : list.elements()) {
+    try {
+      const Value state = load(item[1].as_string());
+      const auto optimizer = optimizer_for(item[0].as_string(), state);
+      load_state_dict(*optimizer, state);
+      save(state_dict(*optimizer), item[2].as_string(), kQuick);
+      std::puts("ok");
+    } catch (const Error& error) {
+      std::puts(error.what());
+    }
+  }
+}
+
 /// Modules whose twins test_exchange_module.py makes.
 std::vector<std::pair<std::string, std::shared_ptr<torch::nn::Module>>> zoo() {
   using namespace torch::nn;
@@ -141,9 +188,9 @@ void read_rng(const std::vector<std::string>& args) {
 }
 
 const std::map<std::string, std::function<void(const std::vector<std::string>&)>> kVerbs = {
-    {"write", write},       {"read", read},         {"equal", equal},
-    {"zoo", write_zoo},     {"read_zoo", read_zoo}, {"tensors", write_tensors},
-    {"copy", copy_tensors}, {"rng", write_rng},     {"read_rng", read_rng},
+    {"write", write},       {"read", read},         {"equal", equal},           {"zoo", write_zoo},
+    {"read_zoo", read_zoo}, {"adopt", adopt},       {"tensors", write_tensors}, {"copy", copy_tensors},
+    {"rng", write_rng},     {"read_rng", read_rng},
 };
 
 }  // namespace
