@@ -14,6 +14,16 @@
 
 namespace demo {
 
+namespace {
+
+torchkeep::Where at_file(const std::filesystem::path& path) {
+  torchkeep::Where where;
+  where.file = path.string();
+  return where;
+}
+
+}  // namespace
+
 std::string Text::decode(const std::vector<int64_t>& some) const {
   std::string out;
   for (auto token : some) out += vocabulary.at(static_cast<std::size_t>(token));
@@ -22,12 +32,12 @@ std::string Text::decode(const std::vector<int64_t>& some) const {
 
 Text read_text(const std::filesystem::path& path, std::size_t at_least) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw torchkeep::Error::from_errno(errno, "open the text to learn from", {.file = path.string()});
+  if (!file) throw torchkeep::Error::from_errno(errno, "open the text to learn from", at_file(path));
   const std::string bytes((std::istreambuf_iterator<char>(file)), {});
   if (bytes.size() < at_least) {
     throw torchkeep::Error(torchkeep::Code::invalid_argument,
                            fmt::format("the text holds {} bytes; the model needs at least {}", bytes.size(), at_least),
-                           {.file = path.string()});
+                           at_file(path));
   }
 
   std::array<bool, 256> occurs{};
