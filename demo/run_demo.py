@@ -46,6 +46,16 @@ def arguments():
     return chosen
 
 
+def clear(out):
+    """Makes the output folder and removes the runs of an earlier demo in it; nothing else."""
+    out.mkdir(parents=True, exist_ok=True)
+    for run in (out / name for name in ("a", "b", "c")):
+        if (run / "log.jsonl").exists():
+            shutil.rmtree(run)
+        elif run.exists():
+            raise SystemExit(f"demo: {run} is there and no demo made it; choose another folder with --out")
+
+
 def gather_text(chosen):
     """Puts the text into the output folder, so that it is the same for all runs whatever is edited meanwhile."""
     copy = chosen.out / "text.txt"
@@ -133,7 +143,7 @@ class Proof:
             ("the losses", self.same_losses and self.same_repeated,
              f"all equal; {len(self.repeated)} steps were done twice, with the same results"
              if self.same_losses and self.same_repeated else "different",
-             "every loss as a double, without rounding"),
+             "every loss of training and of held-out text as a double, without rounding"),
             ("one kill inside a save", bool(self.inside_save) and len(self.kills) >= 2,
              f"unfinished file {self.inside_save[0].inside_save}, never taken for a checkpoint"
              if self.inside_save else "no kill hit a save: run the demo again",
@@ -211,9 +221,7 @@ def write_page(chosen, runs, proof, claims, text, seconds):
 def main():
     chosen = arguments()
     began = time.monotonic()
-    for name in ("a", "b", "c"):
-        shutil.rmtree(chosen.out / name, ignore_errors=True)
-    chosen.out.mkdir(parents=True, exist_ok=True)
+    clear(chosen.out)
     text = gather_text(chosen)
     progress = Progress(chosen.steps)
     progress.say(f"learning from {text.stat().st_size:,} bytes of "
@@ -234,4 +242,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\ndemo: interrupted")
