@@ -133,7 +133,7 @@ std::vector<std::vector<std::string>> parameter_names(const Optimizer& optimizer
   return names;
 }
 
-Value state_dict(const Optimizer& optimizer, const OptimizerSaveOptions&) {
+Value state_dict(const Optimizer& optimizer) {
   return write_optimizer(optimizer, nullptr);
 }
 

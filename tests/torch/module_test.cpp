@@ -194,6 +194,22 @@ TEST(ModuleState, AModuleListAModuleDictAndAnLstmKeepTheirNames) {
                                       "a.0.bias_hh_l0", "a.1.weight"}));
 }
 
+/// A module that says itself what its state is.
+struct OwnImpl : torch::nn::Module {
+  Value state_dict() const { return Value{{"mine", mine}}; }
+  void load_state_dict(const Value& value) { mine = value["mine"].to<int>(); }
+  int mine = 3;
+};
+TORCH_MODULE(Own);
+
+TEST(ModuleState, AModulesOwnStateDictIsUsedThroughAHolderToo) {
+  Own own;
+  EXPECT_EQ(state_dict(own), (Value{{"mine", 3}}));
+  EXPECT_EQ(state_dict(*own), (Value{{"mine", 3}}));
+  load_state_dict(own, Value{{"mine", 5}});
+  EXPECT_EQ(own->mine, 5);
+}
+
 TEST(ModuleState, ANameUsedTwiceIsRefused) {
   torch::nn::ModuleDict net;
   net->register_parameter("x", torch::ones({1}));

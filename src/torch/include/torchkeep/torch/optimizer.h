@@ -75,7 +75,7 @@ struct OptimizerLoadOptions {
 /// a step above it is written as float64, which Python's optimizers read and continue.
 /// Throws Error (corrupt) when a parameter's state is a null pointer: LibTorch makes such when it loads an archive of
 /// an old version, and the state is lost.
-Value state_dict(const torch::optim::Optimizer& optimizer, const OptimizerSaveOptions& options = {});
+Value state_dict(const torch::optim::Optimizer& optimizer);
 
 /// The same, with the names of the parameters in `modules`. Throws Error (invalid_argument) for a parameter of the
 /// optimizer that is in none of them.
