@@ -47,8 +47,10 @@ def arguments():
 
 
 def clear(out):
-    """Makes the output folder and removes the runs of an earlier demo in it; nothing else."""
+    """Makes the output folder and removes what an earlier demo left in it; nothing else."""
     out.mkdir(parents=True, exist_ok=True)
+    for name in ("index.html", "loss.svg"):
+        (out / name).unlink(missing_ok=True)
     for run in (out / name for name in ("a", "b", "c")):
         if (run / "log.jsonl").exists():
             shutil.rmtree(run)
@@ -200,7 +202,7 @@ def write_page(chosen, runs, proof, claims, text, seconds):
          f"tensors differ when only the weights come back (c); on text it never saw its loss ends {abs(worse):.3f} "
          f"{'higher' if worse > 0 else 'lower'}"),
         ("good" if claims[5][1] else "bad", "Python agrees",
-         f"torch.load(weights_only=True) opens the checkpoint, the loss is {python['loss']:.4f} as in C++"),
+         f"PyTorch opens the checkpoint with weights_only=True, its loss there is {python['loss']:.4f} as in C++"),
     ]
     headline = f"Killed {number}. Not one bit lost." if holds else "The proof failed: see what was checked."
     lead = ("A small GPT learned to write text, three times: never interrupted (a); killed without warning and resumed "
