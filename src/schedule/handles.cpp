@@ -15,7 +15,7 @@ Value Scheduler::state_dict() const {
   return schedule_->state_dict();
 }
 
-std::vector<ArgumentDifference> Scheduler::load_state_dict(const Value& state, const LoadOptions& options) {
+std::vector<ArgumentDifference> Scheduler::load_state_dict(const Value& state, const SchedulerLoadOptions& options) {
   PlainArithmetic arithmetic;
   LoadPlan plan;
   plan.keep_arguments = options.keep_arguments;

@@ -25,7 +25,9 @@ bool is_reserved(const OptimizerRow* row, std::string_view key) {
   return hyperparameter == nullptr ? row == nullptr && key == "lr" : hyperparameter->get != nullptr;
 }
 
-detail::GroupExtras& extras_of(Optimizer& optimizer) {
+}  // namespace
+
+detail::GroupExtras& detail::make_group_extras(Optimizer& optimizer) {
   if (auto* extras = dynamic_cast<detail::GroupExtras*>(&optimizer.defaults())) return *extras;
   const OptimizerRow* row = find_row(optimizer);
   if (row == nullptr) {
@@ -36,8 +38,6 @@ detail::GroupExtras& extras_of(Optimizer& optimizer) {
   row->keep_extras(optimizer);
   return dynamic_cast<detail::GroupExtras&>(optimizer.defaults());
 }
-
-}  // namespace
 
 void detail::replace_defaults(Optimizer& optimizer, std::unique_ptr<OptimizerOptions> defaults) {
   compat::defaults_pointer(optimizer) = std::move(defaults);
@@ -63,7 +63,7 @@ void set_group_extras(Optimizer& optimizer, std::size_t group, Value extras) {
       throw Error(Code::invalid_argument, fmt::format("'{}' is no extra: LibTorch has it", entry.key.as_string()));
     }
   }
-  std::vector<Value>& groups = extras_of(optimizer).groups;
+  std::vector<Value>& groups = detail::make_group_extras(optimizer).groups;
   if (groups.size() <= group) groups.resize(group + 1, Value::mapping(Kind::dict));
   groups[group] = std::move(extras);
 }

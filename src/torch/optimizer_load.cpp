@@ -11,6 +11,7 @@
 #include "errors.h"
 #include "optimizer_match.h"
 #include "optimizer_table.h"
+#include "param_groups.h"
 
 namespace torchkeep {
 
@@ -230,6 +231,9 @@ class Loader {
         optimizer_.state()[staged.key] = std::move(staged.state);
       }
     }
+    // Where schedulers were made, or will be by the file's initial_lr, they must know which numbers were loaded.
+    if (dynamic_cast<detail::GroupExtras*>(&optimizer_.defaults()) != nullptr)
+      TorchGroups(optimizer_).remember_loaded();
   }
 
   Optimizer& optimizer_;

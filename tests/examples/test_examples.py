@@ -28,6 +28,10 @@ def losses(output):
     return [f"{float(loss):.4e}" for loss in re.findall(r"loss ([\d.e+-]+)", output)]
 
 
+def learning_rates(output):
+    return re.findall(r"lr ([\d.e+-]+)", output)
+
+
 def test_every_cpp_example_but_the_quickstart_has_a_python_twin():
     programs = {path.stem for path in (ROOT / "examples").glob("*.cpp")} - {"quickstart"}
     assert programs == set(EXAMPLES)
@@ -38,6 +42,7 @@ def test_both_languages_print_the_same_losses(example, tmp_path):
     outputs = [run(language, example, tmp_path / f"{i}.pt") for i, language in enumerate(["C++", "Python"])]
     assert losses(outputs[0]) == losses(outputs[1])
     assert len(losses(outputs[0])) >= 10
+    assert learning_rates(outputs[0]) == learning_rates(outputs[1])
 
 
 @pytest.mark.parametrize("reader", ["C++", "Python"])

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <torchkeep/torch/group_extras.h>
+#include <torchkeep/torch/lr_scheduler.h>
 #include <torchkeep/torch/module.h>
 #include <torchkeep/torch/optimizer.h>
 #include <torchkeep/torch/report.h>

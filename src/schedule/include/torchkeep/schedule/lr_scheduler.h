@@ -27,7 +27,7 @@ struct ArgumentDifference {
   std::string stored;  ///< what the state dict holds
 };
 
-struct LoadOptions {
+struct SchedulerLoadOptions {
   /// False: hyperparameters come from the state dict, as in Python. True: those given to the constructor stay, only
   /// the position in the schedule is loaded.
   bool keep_arguments = false;
@@ -47,7 +47,7 @@ class Scheduler {
   /// May come before or after the optimizer's state is loaded: what the constructor of a scheduler wrote over loaded
   /// learning rates is put back. If the optimizer's state is never loaded, its learning rates are set to the stored
   /// get_last_lr() (Python leaves the ones of the constructor).
-  std::vector<ArgumentDifference> load_state_dict(const Value& state, const LoadOptions& options = {});
+  std::vector<ArgumentDifference> load_state_dict(const Value& state, const SchedulerLoadOptions& options = {});
 
   /// The learning rate of each group after the last step.
   std::vector<double> get_last_lr() const;
@@ -184,7 +184,7 @@ std::vector<lr_scheduler::ArgumentDifference> load_state_dict(S& scheduler, cons
 }
 template <lr_scheduler::IsScheduler S>
 std::vector<lr_scheduler::ArgumentDifference> load_state_dict(S& scheduler, const Value& state,
-                                                              const lr_scheduler::LoadOptions& options) {
+                                                              const lr_scheduler::SchedulerLoadOptions& options) {
   return scheduler.load_state_dict(state, options);
 }
 

@@ -11,6 +11,7 @@
 
 #include <torch/optim/optimizer.h>
 
+#include <torchkeep/schedule/groups.h>
 #include <torchkeep/state/value.h>
 
 namespace torchkeep {
@@ -37,9 +38,10 @@ void set_group_extras(torch::optim::Optimizer& optimizer, std::size_t group, Val
 
 namespace detail {
 
-/// Where the extras are: mixed into the optimizer's default options.
+/// Where the extras are, and what the schedulers remember: mixed into the optimizer's default options.
 struct GroupExtras {
   std::vector<Value> groups;
+  std::vector<lr_scheduler::GroupMemory> memories;
   virtual ~GroupExtras() = default;
 };
 
@@ -49,6 +51,8 @@ struct OptionsWithExtras final : Options, GroupExtras {
   explicit OptionsWithExtras(const Options& options) : Options(options) {}
 };
 
+/// Where this optimizer's extras are; makes the place. Throws Error (unsupported), see set_group_extras.
+GroupExtras& make_group_extras(torch::optim::Optimizer& optimizer);
 /// Exchanges Optimizer::defaults().
 void replace_defaults(torch::optim::Optimizer& optimizer, std::unique_ptr<torch::optim::OptimizerOptions> defaults);
 [[noreturn]] void throw_wrong_options();
