@@ -33,7 +33,7 @@ void restore(Training& training, const tk::Value& checkpoint, Resume what) {
   training.step = checkpoint["step"].to<int64_t>();
   if (what == Resume::weights_only) return;
   tk::load_state_dict(training.optimizer, checkpoint["optimizer_state_dict"], *training.model);
-  training.schedule.load_state_dict(checkpoint["scheduler_state_dict"]);
+  training.scheduler.load_state_dict(checkpoint["scheduler_state_dict"]);
   training.batches.load_state_dict(checkpoint["data_state_dict"]);
   tk::load_rng_state(checkpoint["rng_state"]);
 }
@@ -49,7 +49,7 @@ void save_checkpoint(const Training& training, const fs::path& directory) {
   tk::save({{"step", training.step},
             {"model_state_dict", tk::state_dict(*training.model)},
             {"optimizer_state_dict", tk::state_dict(training.optimizer, *training.model)},
-            {"scheduler_state_dict", training.schedule.state_dict()},
+            {"scheduler_state_dict", training.scheduler.state_dict()},
             {"data_state_dict", training.batches.state_dict()},
             {"rng_state", tk::rng_state()},
             {"model_options",

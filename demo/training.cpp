@@ -2,9 +2,8 @@
 // One training run: its batches, its model and optimizer, and what one step does.
 #include "training.h"
 
-#include <cmath>
+#include <algorithm>
 #include <fmt/format.h>
-#include <numbers>
 
 #include <ATen/CPUGeneratorImpl.h>
 
@@ -38,6 +37,17 @@ std::vector<torch::optim::OptimizerParamGroup> parameter_groups(Gpt& model) {
             torch::optim::AdamWOptions(peak_learning_rate).betas({0.9, 0.99}).weight_decay(decay)));
   };
   return {group(std::move(matrices), weight_decay), group(std::move(vectors), 0.0)};
+}
+
+/// Linear warm-up, then half a cosine down to a tenth.
+tk::lr_scheduler::SequentialLR warm_up_and_cosine(torch::optim::Optimizer& optimizer, int64_t steps) {
+  using namespace tk::lr_scheduler;
+  const int64_t rest = std::max<int64_t>(1, steps - warm_up_steps);
+  return SequentialLR(
+      optimizer,
+      {.schedulers = {LinearLR(optimizer, {.start_factor = 1.0 / warm_up_steps, .total_iters = warm_up_steps}),
+                      CosineAnnealingLR(optimizer, {.T_max = rest, .eta_min = final_learning_rate})},
+       .milestones = {warm_up_steps}});
 }
 
 }  // namespace
@@ -81,31 +91,11 @@ void Batches::load_state_dict(const tk::Value& state) {
   tk::load_rng_state(generator_, state["generator"]);
 }
 
-void Schedule::apply(torch::optim::Optimizer& optimizer) {
-  double rate = peak_learning_rate * static_cast<double>(position_ + 1) / warm_up_steps;
-  if (position_ >= warm_up_steps) {
-    const double progress =
-        static_cast<double>(position_ - warm_up_steps) / static_cast<double>(steps_ - warm_up_steps);
-    rate = final_learning_rate +
-           (peak_learning_rate - final_learning_rate) * 0.5 * (1 + std::cos(std::numbers::pi * progress));
-  }
-  for (auto& group : optimizer.param_groups()) group.options().set_lr(rate);
-  ++position_;
-}
-
-tk::Value Schedule::state_dict() const {
-  return {{"position", position_}};
-}
-
-void Schedule::load_state_dict(const tk::Value& state) {
-  position_ = state["position"].to<int64_t>();
-}
-
 Training::Training(const Text& text, int64_t steps, uint64_t seed)
     : model(seeded_model(text, seed)),
       batches(text, batch_size, model->options().context, seed),
       optimizer(parameter_groups(model), torch::optim::AdamWOptions(peak_learning_rate).betas({0.9, 0.99})),
-      schedule(steps) {}
+      scheduler(warm_up_and_cosine(optimizer, steps)) {}
 
 double Training::do_step() {
   const auto [inputs, targets] = batches.next();
@@ -113,8 +103,8 @@ double Training::do_step() {
   optimizer.zero_grad();
   loss.backward();
   torch::nn::utils::clip_grad_norm_(model->parameters(), 1.0);
-  schedule.apply(optimizer);
   optimizer.step();
+  scheduler.step();
   ++step;
   return loss.item<double>();
 }

@@ -9,7 +9,7 @@
 
 #include <torch/torch.h>
 
-#include <torchkeep/torchkeep.h>
+#include <torchkeep/torch.h>
 
 #include "gpt.h"
 #include "text.h"
@@ -43,21 +43,6 @@ class Batches {
   mutable at::Generator generator_;
 };
 
-/// Linear warm-up, then half a cosine down to a tenth.
-class Schedule {
- public:
-  explicit Schedule(int64_t steps) : steps_(steps) {}
-  /// Sets the learning rate of the step to come and moves on.
-  void apply(torch::optim::Optimizer& optimizer);
-
-  torchkeep::Value state_dict() const;
-  void load_state_dict(const torchkeep::Value& state);
-
- private:
-  int64_t steps_;
-  int64_t position_ = 0;
-};
-
 /// One training run in memory.
 struct Training {
   Training(const Text& text, int64_t steps, uint64_t seed);
@@ -70,7 +55,7 @@ struct Training {
   Gpt model;
   Batches batches;
   torch::optim::AdamW optimizer;
-  Schedule schedule;
+  torchkeep::lr_scheduler::SequentialLR scheduler;  ///< linear warm-up, then half a cosine down to a tenth
   int64_t step = 0;
 };
 
@@ -88,7 +73,7 @@ std::filesystem::path checkpoint_path(const std::filesystem::path& directory, in
 void save_checkpoint(const Training& training, const std::filesystem::path& directory);
 
 /// Brings `training` back to the newest checkpoint of `directory` that is whole. With Resume::weights_only the
-/// optimizer, the schedule, the random generators and the data position start anew, as in programs that save a model
+/// optimizer, the scheduler, the random generators and the data position start anew, as in programs that save a model
 /// alone.
 /// Throws Error when there are checkpoints but all are damaged.
 Resumed resume(Training& training, const std::filesystem::path& directory, Resume what);
