@@ -31,24 +31,38 @@ function(torchkeep_compile_options target)
   endif()
 endfunction()
 
+option(TORCHKEEP_PCH "Compile the headers of the core's sources once for all: quicker, but hides missing includes" OFF)
+
+# torchkeep_share_pch(TARGET OWNER): TARGET uses OWNER's precompiled header. Both need the same options, and -fPIC, which
+# programs get with this (they run as well with it as with -fPIE).
+function(torchkeep_share_pch target owner)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${target} PRIVATE -fPIC)
+  target_precompile_headers(${target} REUSE_FROM ${owner})
+endfunction()
+
+# torchkeep_pch_owner(OWNER HEADERS header... LIBRARIES target...): makes the precompiled header to share.
+function(torchkeep_pch_owner owner)
+  cmake_parse_arguments(PCH "" "" "HEADERS;LIBRARIES" ${ARGN})
+  file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/${owner}.cpp" CONTENT "// Carries the precompiled header.\n")
+  add_library(${owner} OBJECT "${PROJECT_BINARY_DIR}/${owner}.cpp")
+  set_target_properties(${owner} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${owner} PRIVATE -fPIC)
+  target_precompile_headers(${owner} PRIVATE ${PCH_HEADERS})
+  target_link_libraries(${owner} PRIVATE ${PCH_LIBRARIES})
+  torchkeep_compile_options(${owner})
+endfunction()
+
+set(TORCHKEEP_STANDARD_HEADERS <algorithm> <array> <atomic> <charconv> <chrono> <complex> <condition_variable> <cstddef>
+  <cstdint> <cstring> <deque> <exception> <functional> <limits> <map> <memory> <mutex> <optional> <set> <span> <stdexcept>
+  <string> <string_view> <system_error> <thread> <unordered_map> <utility> <variant> <vector>)
+
 # torchkeep_layer(NAME SOURCES file... [INCLUDES layer...] [LIBRARIES target...])
 # An object library torchkeep_NAME whose headers are <torchkeep/NAME/...>. It sees the headers of the layers it names
 # in INCLUDES (and of those below them) and of no other: an upward include does not compile.
 function(torchkeep_layer name)
   cmake_parse_arguments(LAYER "" "" "SOURCES;INCLUDES;LIBRARIES" ${ARGN})
-  set(sources "")
-  foreach(source IN LISTS LAYER_SOURCES)
-    if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
-      list(APPEND sources ${source})
-    else()
-      message(STATUS "src/${name}/${source} does not exist yet")
-    endif()
-  endforeach()
-  if(NOT sources)
-    file(CONFIGURE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/empty.cpp" CONTENT "\n")
-    set(sources "${CMAKE_CURRENT_BINARY_DIR}/empty.cpp")
-  endif()
-  add_library(torchkeep_${name} OBJECT ${sources})
+  add_library(torchkeep_${name} OBJECT ${LAYER_SOURCES})
   torchkeep_compile_options(torchkeep_${name})
   target_include_directories(torchkeep_${name} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}"
     PUBLIC "$<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>")
@@ -59,6 +73,9 @@ function(torchkeep_layer name)
   if(LAYER_LIBRARIES)
     target_link_libraries(torchkeep_${name} PRIVATE ${LAYER_LIBRARIES})
     set_property(GLOBAL APPEND PROPERTY TORCHKEEP_CORE_LIBRARIES ${LAYER_LIBRARIES})
+  endif()
+  if(TORCHKEEP_PCH AND fmt::fmt IN_LIST LAYER_LIBRARIES)
+    torchkeep_share_pch(torchkeep_${name} torchkeep_core_pch)
   endif()
   set_property(GLOBAL APPEND PROPERTY TORCHKEEP_CORE_LAYERS ${name})
 endfunction()

@@ -10,12 +10,29 @@ function(torchkeep_register_test name labels)
   set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT 900)
 endfunction()
 
+set(TORCHKEEP_TEST_FLAGS -O1 CACHE STRING "Options of the core's test programs, after those of the build type")
+if(TORCHKEEP_PCH)
+  torchkeep_pch_owner(torchkeep_test_pch
+    HEADERS ${TORCHKEEP_STANDARD_HEADERS} <fstream> <iostream> <random> <sstream> <gtest/gtest.h> <torchkeep/torchkeep.h>
+    LIBRARIES torchkeep GTest::gtest)
+  target_compile_options(torchkeep_test_pch PRIVATE ${TORCHKEEP_TEST_FLAGS})
+endif()
+
+# How test code is compiled: optimised little, for it is compiled more often than it runs.
+function(torchkeep_test_options target)
+  torchkeep_compile_options(${target})
+  target_compile_options(${target} PRIVATE ${TORCHKEEP_TEST_FLAGS})
+  if(TORCHKEEP_PCH)
+    torchkeep_share_pch(${target} torchkeep_test_pch)
+  endif()
+endfunction()
+
 # torchkeep_test(NAME SOURCES file... [LIBRARIES target...] [LABELS label...])
 # A GoogleTest program of the core; a ctest test of that name with the label "core".
 function(torchkeep_test name)
   cmake_parse_arguments(TEST "" "" "SOURCES;LIBRARIES;LABELS" ${ARGN})
   add_executable(${name} ${TEST_SOURCES})
-  torchkeep_compile_options(${name})
+  torchkeep_test_options(${name})
   target_link_libraries(${name} PRIVATE torchkeep torchkeep_test_support GTest::gtest GTest::gtest_main ${TEST_LIBRARIES})
   torchkeep_register_test(${name} "core;${TEST_LABELS}" ${TEST_SOURCES})
 endfunction()

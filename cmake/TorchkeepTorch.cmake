@@ -3,6 +3,10 @@
 
 option(TORCHKEEP_TORCH_PCH "Compile LibTorch's headers once for all targets that use them" ON)
 
+if(TORCHKEEP_TORCH_PCH)
+  torchkeep_pch_owner(torchkeep_torch_pch HEADERS <torch/torch.h> LIBRARIES LibTorch::LibTorch fmt::fmt-header-only)
+endif()
+
 # torchkeep_torch_options(TARGET [SCOPE]): compiles TARGET with our warnings, against LibTorch and the shared precompiled
 # <torch/torch.h>. SCOPE (PRIVATE by default) says whether users of TARGET link LibTorch too.
 function(torchkeep_torch_options target)
@@ -13,20 +17,9 @@ function(torchkeep_torch_options target)
   torchkeep_compile_options(${target})
   # Not fmt::fmt: the wheel's include folder has a newer {fmt} in it, which does not fit the library we link.
   target_link_libraries(${target} ${scope} LibTorch::LibTorch PRIVATE fmt::fmt-header-only)
-  # A precompiled header fits only where -fPIC or -fPIE is the same; programs run as well with -fPIC.
-  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
-  target_compile_options(${target} PRIVATE -fPIC)
-  if(NOT TORCHKEEP_TORCH_PCH)
-    return()
+  if(TORCHKEEP_TORCH_PCH)
+    torchkeep_share_pch(${target} torchkeep_torch_pch)
   endif()
-  if(NOT TARGET torchkeep_torch_pch)
-    file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/torchkeep_torch_pch.cpp" CONTENT "// Carries the precompiled header.\n")
-    add_library(torchkeep_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torchkeep_torch_pch.cpp")
-    target_precompile_headers(torchkeep_torch_pch PRIVATE <torch/torch.h>)
-    set(TORCHKEEP_TORCH_PCH OFF)  # here only: this target owns the header, and must otherwise be like the others
-    torchkeep_torch_options(torchkeep_torch_pch)
-  endif()
-  target_precompile_headers(${target} REUSE_FROM torchkeep_torch_pch)
 endfunction()
 
 # torchkeep_torch_program(NAME SOURCES file... [LIBRARIES target...])
