@@ -20,8 +20,8 @@ class FakeTraining {
 
   void step() {
     for (std::size_t i = 0; i < weights_.size(); ++i) {
-      momentum_[i] = momentum_[i] / 3 + weights_[i] + draw();
-      weights_[i] += momentum_[i] / 7;
+      momentum_[i] = add(add(momentum_[i] / 3, weights_[i]), draw());
+      weights_[i] = add(weights_[i], momentum_[i] / 7);
     }
   }
 
@@ -57,6 +57,10 @@ class FakeTraining {
               if (loaded.size() != numbers.size()) state.fail(Code::mismatch, "another number of elements");
               return [&numbers, loaded] { numbers = loaded; };
             }};
+  }
+  /// Wraps around, so that a long training is no overflow.
+  static std::int64_t add(std::int64_t a, std::int64_t b) {
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
   }
   std::int64_t draw() {
     random_ = random_ * 6364136223846793005U + 1442695040888963407U;

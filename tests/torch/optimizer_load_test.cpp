@@ -296,11 +296,11 @@ TEST(OptimizerLoad, AFileThatCannotBeReadChangesNothing) {
 
 TEST(GroupExtras, SurviveALoadAndASave) {
   Trained trained;
-  const Value state = with_group(with_group(trained.saved(), "initial_lr", 0.5), "swa_lr", List{1, "two"});
+  const Value state = with_group(with_group(trained.saved(), "initial_lr", 0.5), "layers", List{1, "two"});
   load_state_dict(trained.adam, state, trained.net);
   EXPECT_EQ(*group_value(trained.adam, 0, "initial_lr"), Value(0.5));
   const Value back = state_dict(trained.adam, trained.net)["param_groups"][0];
-  EXPECT_EQ(back["swa_lr"], (Value(List{1, "two"})));
+  EXPECT_EQ(back["layers"], (Value(List{1, "two"})));
   EXPECT_EQ(back.items()[back.size() - 1].key, Value("params"));
   load_state_dict(trained.adam, trained.saved(), trained.net);
   load_state_dict(trained.adam, Trained().saved(), trained.net);
