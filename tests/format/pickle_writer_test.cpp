@@ -80,8 +80,8 @@ TEST(PickleWriter, NumbersStoragesByFirstUseAndWritesEachOnce) {
   const Tensor b = Tensor::of<float>({2}, {3, 4});
   const Pickled pickled = write(List{b, a, b});
   ASSERT_EQ(pickled.storages.size(), 2u);
-  EXPECT_EQ(pickled.storages[0], b.storage);
-  EXPECT_EQ(pickled.storages[1], a.storage);
+  EXPECT_EQ(pickled.storages[0].storage, b.storage);
+  EXPECT_EQ(pickled.storages[1].storage, a.storage);
 }
 
 TEST(PickleWriter, RefusesWhatTheSafeLoaderCannotReadAndNamesThePlace) {

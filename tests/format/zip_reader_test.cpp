@@ -275,7 +275,8 @@ TEST(ZipReader, InflatesDeflatedRecords) {
 
 TEST(ZipReader, OpensInAFewReadsHoweverManyRecords) {
   Writer writer("root");
-  for (int i = 0; i < 5000; ++i) writer.add(std::to_string(i), std::make_shared<testing::ZeroStorage>(1 << 20));
+  for (int i = 0; i < 5000; ++i)
+    writer.add(std::to_string(i), std::make_shared<testing::ZeroStorage>(1 << 20), 1 << 20);
   const auto file =
       std::make_shared<testing::CountingReadAt>(std::make_shared<testing::PlanReadAt>(std::move(writer).finish()));
   const Reader reader(file, Limits{});

@@ -21,8 +21,8 @@ StoragePtr storage(std::string_view bytes) {
 Plan three_records() {
   Writer writer("archive");
   writer.add("data.pkl", "pickle");
-  writer.add("data/0", storage("0123456789"));
-  writer.add("data/1", storage(""));
+  writer.add("data/0", storage("0123456789"), 10);
+  writer.add("data/1", storage(""), 0);
   return std::move(writer).finish();
 }
 
@@ -59,7 +59,8 @@ TEST_P(Alignment, PayloadsBeginAtMultiples) {
   Writer writer("archive", GetParam());
   writer.add("data.pkl", "pickle");
   for (int i = 0; i < 20; ++i)
-    writer.add("data/" + std::to_string(i), storage(std::string(static_cast<std::size_t>(i), 'x')));
+    writer.add("data/" + std::to_string(i), storage(std::string(static_cast<std::size_t>(i), 'x')),
+               static_cast<std::uint64_t>(i));
   const Reader reader(testing::as_file(assemble(std::move(writer).finish())), Limits{});
   ASSERT_EQ(reader.records().size(), 21u);
   for (const Record& record : reader.records()) EXPECT_EQ(reader.locate(record) % GetParam(), 0u) << record.name;
@@ -87,9 +88,9 @@ TEST(ZipWriter, NamesLongerThanAZipAllowsAreRefused) {
 // 5 GiB, then a small record beyond 4 GiB, then 6 GiB beyond 4 GiB: the three forms of the zip64 block.
 Plan huge() {
   Writer writer("archive");
-  writer.add("data/0", std::make_shared<ZeroStorage>(std::uint64_t{5} << 30));
-  writer.add("data/1", storage("after"));
-  writer.add("data/2", std::make_shared<ZeroStorage>(std::uint64_t{6} << 30));
+  writer.add("data/0", std::make_shared<ZeroStorage>(std::uint64_t{5} << 30), std::uint64_t{5} << 30);
+  writer.add("data/1", storage("after"), 5);
+  writer.add("data/2", std::make_shared<ZeroStorage>(std::uint64_t{6} << 30), std::uint64_t{6} << 30);
   return std::move(writer).finish();
 }
 

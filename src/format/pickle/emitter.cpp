@@ -91,10 +91,20 @@ void Emitter::text_once(std::string_view text) {
 
 void Emitter::text(std::string_view text) {
   if (text.size() > kMaxSharedText) return text_once(text);
-  const auto [number, found] = texts_.insert(text);
-  if (found) return get(*number);
+  if (const auto* number = texts_.find(text)) return get(*number);
   text_once(text);
-  *number = put();
+  texts_.add(text, put());
+}
+
+void Emitter::fixed_text(std::uint32_t& memo, std::string_view text) {
+  if (memo != 0) return get(memo - 1);
+  text_once(text);
+  memo = 1 + put();
+}
+
+void Emitter::location(const std::string& name) {
+  if (name == "cpu") return fixed_text(cpu_word_, name);
+  text(name);
 }
 
 void Emitter::tuple(std::size_t count) {

@@ -48,6 +48,8 @@ enum class Name : std::uint8_t {
 class Emitter {
  public:
   Emitter() { op(Op::proto), raw(2); }
+  Emitter(const Emitter&) = delete;
+  Emitter& operator=(const Emitter&) = delete;
 
   void op(Op op) { out_ += static_cast<char>(op); }
   void boolean(bool value) { op(value ? Op::new_true : Op::new_false); }
@@ -57,6 +59,9 @@ class Emitter {
   void real(double value);
   /// A text, or a reference to the same text written before. `text` must outlive the emitter.
   void text(std::string_view text);
+  /// "storage" and "cpu", which every tensor needs, without a look into the memo of texts.
+  void storage_word() { fixed_text(storage_word_, "storage"); }
+  void location(const std::string& name);
   /// A text that will not be written again.
   void text_once(std::string_view text);
   /// A tuple of ints; sizes and strides.
@@ -89,13 +94,16 @@ class Emitter {
   static std::string_view text_of(Name name) noexcept;
   void global(std::uint32_t& memo, std::string_view module, std::string_view name, std::string_view suffix = {});
   void global(std::uint32_t& memo, std::string_view text) { global(memo, text, {}); }
+  void fixed_text(std::uint32_t& memo, std::string_view text);
   void raw(std::uint8_t byte) { out_ += static_cast<char>(byte); }
   template <class T>
   void little_endian(T value);
 
   std::string out_;
   std::uint32_t memo_size_ = 0;
-  Memo<std::string_view> texts_;
+  TextMemo texts_;
+  std::uint32_t storage_word_ = 0;
+  std::uint32_t cpu_word_ = 0;
   // 1 + number in the memo, 0 when not yet written
   std::array<std::uint32_t, static_cast<std::size_t>(Name::count)> kinds_{};
   std::array<std::uint32_t, 64> dtypes_{};

@@ -16,6 +16,7 @@
 namespace torchkeep::pickle {
 
 enum class Tag : std::uint8_t {
+  unset,  // a place of the memo that nothing was put into
   none,
   boolean,      // integer
   integer,      // integer
@@ -95,7 +96,14 @@ struct SparseParts {
 
 class Heap {
  public:
-  Heap(Bytes pickle, const ReadContext& context) : pickle_(as_text(pickle)), context_(context) {}
+  /// How much there was at some moment.
+  struct Level {
+    std::size_t objects = 0;
+    std::size_t pool = 0;
+    std::size_t storages = 0;
+  };
+
+  Heap(Bytes pickle, const ReadContext& context);
 
   const ReadContext& context() const noexcept { return context_; }
   /// Where the instruction now running begins; errors name it.
@@ -119,6 +127,13 @@ class Heap {
   Slot make_opaque(Slot global, Opaque::Form form, Slot args, Slot kwargs = {});
   Slot make_sparse(SparseParts parts, std::span<const Slot> items);
 
+  Level level() const noexcept { return {objects_.size(), pool_.size(), storages_.size()}; }
+  /// Notes that something from outside now leads to what was made last.
+  void pin() noexcept { pinned_ = level(); }
+  /// Forgets all that was made since `level` but the tensor `slot`, if nothing of it is pinned: the arguments of a
+  /// rebuilt tensor. The caller knows that nothing on the stack leads there. Returns the tensor, which may have moved.
+  Slot keep_only(Slot tensor, const Level& level);
+
   std::string_view text(Slot slot) const noexcept;
   Object& object(Slot slot) noexcept { return objects_[slot.index]; }
   const Object& object(Slot slot) const noexcept { return objects_[slot.index]; }
@@ -136,6 +151,8 @@ class Heap {
   const Global& global(Slot slot) const noexcept { return globals_[slot.index]; }
   const LoadedStorage& storage(Slot slot) const noexcept { return storages_[slot.index]; }
   const Tensor& tensor(const Object& object) const noexcept { return tensors_[object.extra]; }
+  /// The tensor itself, when nobody needs it here any more.
+  Tensor take_tensor(const Object& object) noexcept { return std::move(tensors_[object.extra]); }
   const SparseParts& sparse(const Object& object) const noexcept { return sparse_[object.extra]; }
   const OpaqueParts& opaque(const Object& object) const noexcept { return opaques_[object.extra]; }
   const Global& opaque_global(const Object& object) const noexcept { return globals_[opaque(object).global]; }
@@ -152,6 +169,7 @@ class Heap {
   const ReadContext& context_;
   std::uint64_t position_ = 0;
   std::string decoded_;
+  Level pinned_;
   std::vector<Slot> pool_;
   std::vector<Object> objects_;
   std::vector<Global> globals_;
@@ -167,7 +185,7 @@ enum OpaqueItem : std::size_t { kOpaqueArgs, kOpaqueKwargs, kOpaqueState, kOpaqu
 /// The result of `callee(*args)` for a callee on the allow-list (or the Opaque that stands for it).
 Slot call(Heap& heap, Slot callee, Slot args);
 
-/// Turns what is reachable from `root` into Values.
-Value to_value(const Heap& heap, Slot root);
+/// Turns what is reachable from `root` into Values, which take the tensors out of the heap.
+Value to_value(Heap& heap, Slot root);
 
 }  // namespace torchkeep::pickle

@@ -55,17 +55,29 @@ void Machine::push_float() {
   push(Heap::make_real(std::bit_cast<double>(__builtin_bswap64(bits))));
 }
 
+void Machine::tuple() {
+  const auto slots = above_mark();
+  before_tuple_ = popped_level_;
+  collect(ObjectKind::tuple, slots);
+  last_tuple_ = stack_.back();
+}
+
+void Machine::dup() {
+  push(top());
+  heap_.pin();
+}
+
 void Machine::put(std::uint64_t index) {
   // Picklers number from 0; an index beyond the length of the pickle only serves to make the memo huge.
   if (index >= size_) fail(fmt::format("memo index {} in a pickle of {} bytes", index, size_), Code::refused);
-  if (index >= memo_.size()) memo_.resize(index + 1), memo_set_.resize(index + 1);
+  if (index >= memo_.size()) memo_.resize(index + 1, make_slot(Tag::unset, 0));
+  memo_count_ += memo_[index].tag == Tag::unset;
   memo_[index] = top();
-  memo_count_ += !memo_set_[index];
-  memo_set_[index] = true;
+  if (top().tag == Tag::object || top().tag == Tag::storage) heap_.pin();
 }
 
 void Machine::get(std::uint64_t index) {
-  if (index >= memo_.size() || !memo_set_[index]) fail(fmt::format("memo index {} was never set", index));
+  if (index >= memo_.size() || memo_[index].tag == Tag::unset) fail(fmt::format("memo index {} was never set", index));
   push(memo_[index]);
   stack_.back().is_repeated = true;
 }
@@ -85,6 +97,12 @@ void Machine::stack_global() {
   push_global(heap_.text(module), heap_.text(name));
 }
 
+// Takes the items that an object below them has received off the stack. The object may be older than the open MARK.
+void Machine::added(std::size_t count) {
+  drop(count);
+  heap_.pin();
+}
+
 void Machine::append(std::span<const Slot> items) {
   const Slot target = below(items.size());
   if (heap_.is(target, ObjectKind::list))
@@ -93,7 +111,7 @@ void Machine::append(std::span<const Slot> items) {
     heap_.append(heap_.items(target)[kOpaqueListItems], items);
   else
     fail(fmt::format("APPEND to {}", heap_.describe(target)));
-  drop(items.size());
+  added(items.size());
 }
 
 void Machine::set_items(std::span<const Slot> items) {
@@ -107,14 +125,14 @@ void Machine::set_items(std::span<const Slot> items) {
   } else {
     fail(fmt::format("SETITEM on {}", heap_.describe(target)));
   }
-  drop(items.size());
+  added(items.size());
 }
 
 void Machine::add_items(std::span<const Slot> items) {
   const Slot target = below(items.size());
   if (!heap_.is(target, ObjectKind::set)) fail(fmt::format("ADDITEMS to {}", heap_.describe(target)));
   heap_.append(target, items);
-  drop(items.size());
+  added(items.size());
 }
 
 void Machine::push_dict_above_mark() {
@@ -126,7 +144,13 @@ void Machine::push_dict_above_mark() {
 void Machine::reduce() {
   const Slot args = pop();
   const Slot callee = pop();
-  push(call(heap_, callee, args));
+  const Slot result = call(heap_, callee, args);
+  // A tensor has no more use for its arguments: nothing leads to them unless they were put into the memo.
+  const bool made_of_copies = callee.tag == Tag::global && heap_.global(callee).role >= Role::tensor &&
+                              heap_.global(callee).role <= Role::tensor_v3;
+  const bool just_made = last_tuple_.tag == Tag::object && args.index == last_tuple_.index;
+  push(made_of_copies && just_made ? heap_.keep_only(result, before_tuple_) : result);
+  last_tuple_ = {};
 }
 
 void Machine::new_object(bool has_keywords) {
@@ -178,6 +202,7 @@ void Machine::build() {
   } else {
     fail(fmt::format("BUILD of {}", heap_.describe(target)), Code::unsupported);
   }
+  heap_.pin();
 }
 
 // ('storage', class, key, location, numel)

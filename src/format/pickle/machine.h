@@ -19,7 +19,9 @@ namespace torchkeep::pickle {
 class Machine {
  public:
   Machine(Bytes pickle, const ReadContext& context)
-      : size_(pickle.size()), reader_(pickle, context.where), heap_(pickle, context) {}
+      : size_(pickle.size()), reader_(pickle, context.where), heap_(pickle, context) {
+    memo_.reserve(pickle.size() / 12);
+  }
 
   Value run() {
     for (;;) {
@@ -32,10 +34,15 @@ class Machine {
   }
 
  private:
+  struct Mark {
+    std::size_t depth;  // of the stack
+    Heap::Level level;
+  };
+
   [[noreturn]] void fail(std::string message, Code code = Code::corrupt) const { heap_.fail(code, std::move(message)); }
 
   // The stack above the last mark.
-  std::size_t depth() const noexcept { return stack_.size() - (marks_.empty() ? 0 : marks_.back()); }
+  std::size_t depth() const noexcept { return stack_.size() - (marks_.empty() ? 0 : marks_.back().depth); }
   void need(std::size_t count) const {
     if (depth() < count) fail("the stack is empty");
   }
@@ -53,7 +60,8 @@ class Machine {
   // The slots above the last mark, which is removed; they stay on the stack until drop().
   std::span<const Slot> above_mark() {
     if (marks_.empty()) fail("no mark");
-    const std::span<const Slot> slots = std::span<const Slot>(stack_).subspan(marks_.back());
+    const std::span<const Slot> slots = std::span<const Slot>(stack_).subspan(marks_.back().depth);
+    popped_level_ = marks_.back().level;
     marks_.pop_back();
     return slots;
   }
@@ -68,6 +76,10 @@ class Machine {
     need(count);
     collect(kind, std::span<const Slot>(stack_).last(count));
   }
+
+  void mark() { marks_.push_back({stack_.size(), heap_.level()}); }
+  void tuple();
+  void dup();
 
   std::string_view line();
   template <class T>
@@ -116,6 +128,7 @@ class Machine {
   void push_global(std::string_view module, std::string_view name);
   void stack_global();
 
+  void added(std::size_t count);
   void append(std::span<const Slot> items);
   void set_items(std::span<const Slot> items);
   void add_items(std::span<const Slot> items);
@@ -144,9 +157,11 @@ class Machine {
   ByteReader reader_;
   Heap heap_;
   std::vector<Slot> stack_;
-  std::vector<std::size_t> marks_;
+  std::vector<Mark> marks_;
+  Heap::Level popped_level_;  // at the MARK that was removed last
+  Slot last_tuple_;           // made by TUPLE
+  Heap::Level before_tuple_;  // at its MARK
   std::vector<Slot> memo_;
-  std::vector<bool> memo_set_;
   std::uint64_t memo_count_ = 0;  // MEMOIZE takes the next number
 };
 

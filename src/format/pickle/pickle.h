@@ -15,10 +15,16 @@
 
 namespace torchkeep::pickle {
 
+/// A storage a pickle refers to. The size is noted because asking each of many small storages again is dear.
+struct NumberedStorage {
+  StoragePtr storage;
+  std::uint64_t nbytes;
+};
+
 /// A pickle and the storages it refers to, in order of first use: number n is record data/n.
 struct Pickled {
   std::string bytes;
-  std::vector<StoragePtr> storages;
+  std::vector<NumberedStorage> storages;
 };
 
 /// Writes `value` as torch.save pickles it (protocol 2). Throws Error (unsupported) with the key path for what

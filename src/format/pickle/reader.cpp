@@ -75,12 +75,11 @@ void Machine::step(Op op) {
       fail("buffers outside the pickle", Code::unsupported);
 
     case Op::mark:
-      marks_.push_back(stack_.size());
-      return;
+      return mark();
     case Op::empty_tuple:
       return collect(ObjectKind::tuple, std::span<const Slot>());
     case Op::tuple:
-      return collect(ObjectKind::tuple, above_mark());
+      return tuple();
     case Op::tuple1:
       return collect(ObjectKind::tuple, 1);
     case Op::tuple2:
@@ -146,7 +145,7 @@ void Machine::step(Op op) {
     case Op::pop_mark:
       return drop(above_mark().size());
     case Op::dup:
-      return push(top());
+      return dup();
     case Op::get:
       return get(number<std::uint64_t>(line()));
     case Op::bin_get:

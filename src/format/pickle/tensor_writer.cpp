@@ -38,11 +38,11 @@ void TensorWriter::tensor(const Tensor& tensor, bool requires_grad) {
     out_.op(Op::tuple);
     return out_.op(Op::reduce);
   }
-  const bool is_v3 = tensor.quantizer == nullptr && needs_v3(tensor);
+  const Form form = prepare(tensor);
   out_.global(tensor.quantizer != nullptr ? Name::rebuild_qtensor
-              : is_v3                     ? Name::rebuild_tensor_v3
+              : form.is_v3                ? Name::rebuild_tensor_v3
                                           : Name::rebuild_tensor_v2);
-  arguments(tensor, requires_grad, is_v3);
+  arguments(tensor, requires_grad, form);
   out_.op(Op::reduce);
 }
 
@@ -55,33 +55,53 @@ void TensorWriter::begin_with_attributes(const Tensor& tensor) {
     return out_.empty_ordered_dict();
   }
   if (tensor.quantizer != nullptr || is_meta(tensor)) fail("Python attributes of a quantized or meta tensor");
-  const bool is_v3 = needs_v3(tensor);
+  const Form form = prepare(tensor);
   out_.global(Name::rebuild_from_type);
   out_.op(Op::mark);
-  out_.global(is_v3 ? Name::rebuild_tensor_v3 : Name::rebuild_tensor_v2);
+  out_.global(form.is_v3 ? Name::rebuild_tensor_v3 : Name::rebuild_tensor_v2);
   out_.global(Name::tensor);
-  arguments(tensor, tensor.requires_grad, is_v3);
+  arguments(tensor, tensor.requires_grad, form);
 }
 
-// The tuple of arguments of _rebuild_tensor_v2, _v3 or _rebuild_qtensor.
-void TensorWriter::arguments(const Tensor& tensor, bool requires_grad, bool is_v3) {
+// Checks the tensor and finds or numbers its storage. The dtype must stand beside the storage when no storage class is
+// there for it, when the storage was first written under another class (which then counts for tensors without a dtype),
+// and when the storage is not a whole number of elements.
+TensorWriter::Form TensorWriter::prepare(const Tensor& tensor) {
   try {
     tensor.validate();
   } catch (const Error& error) {
     fail(error.message());
   }
-  if ((info(tensor.dtype).kind == DTypeClass::quantized) != (tensor.quantizer != nullptr)) {
-    fail(fmt::format("a {} tensor {} a quantizer", to_string(tensor.dtype), tensor.quantizer ? "with" : "without"));
+  const DTypeInfo& row = info(tensor.dtype);
+  if ((row.kind == DTypeClass::quantized) != (tensor.quantizer != nullptr)) {
+    fail(fmt::format("a {} tensor {} a quantizer", row.name, tensor.quantizer ? "with" : "without"));
   }
+  const std::uint64_t nbytes = tensor.storage->nbytes();
+  const auto [number, found] =
+      numbers_.insert(tensor.storage->identity(), static_cast<std::uint32_t>(storages_.size()));
+  if (!found) {
+    const bool has_class = !row.storage_class.empty() && nbytes % row.itemsize == 0;
+    storages_.push_back({tensor.storage, nbytes});
+    dtypes_.push_back(has_class ? std::optional(tensor.dtype) : std::nullopt);
+  } else if (storages_[number].nbytes != nbytes) {
+    fail(fmt::format("its storage is {} bytes long here and {} bytes before", nbytes, storages_[number].nbytes));
+  }
+  const bool is_v3 = dtypes_[number] != tensor.dtype;
+  if (is_v3 && tensor.quantizer != nullptr) fail("a quantized tensor whose storage has another dtype");
+  return {number, is_v3, nbytes};
+}
+
+// The tuple of arguments of _rebuild_tensor_v2, _v3 or _rebuild_qtensor.
+void TensorWriter::arguments(const Tensor& tensor, bool requires_grad, Form form) {
   out_.op(Op::mark);
-  storage(tensor, is_v3);
+  storage(tensor, form);
   out_.integer(tensor.storage_offset);
   out_.integers(tensor.sizes);
   out_.integers(tensor.strides);
   if (tensor.quantizer != nullptr) quantizer(*tensor.quantizer);
   out_.boolean(requires_grad);
   out_.empty_ordered_dict();
-  if (is_v3) out_.global(tensor.dtype);
+  if (form.is_v3) out_.global(tensor.dtype);
   if (tensor.is_conj || tensor.is_neg) {
     if (tensor.quantizer != nullptr) fail("a quantized tensor with a conj or neg bit");
     out_.op(Op::empty_dict);
@@ -93,41 +113,19 @@ void TensorWriter::arguments(const Tensor& tensor, bool requires_grad, bool is_v
   out_.op(Op::tuple);
 }
 
-// Whether the dtype must be written beside the storage: when no storage class stands for it, when the storage was first
-// written under another class (which then counts for it), and when the storage is not a whole number of elements.
-bool TensorWriter::needs_v3(const Tensor& tensor) {
-  if (info(tensor.dtype).storage_class.empty()) return true;
-  if (tensor.storage == nullptr) return false;
-  const auto identity = reinterpret_cast<std::uintptr_t>(tensor.storage->identity());
-  if (const auto* number = numbers_.find(identity)) return dtypes_[*number] != tensor.dtype;
-  return tensor.storage->nbytes() % itemsize(tensor.dtype) != 0;
-}
-
 // ('storage', class, key, location, number of elements)
-void TensorWriter::storage(const Tensor& tensor, bool is_v3) {
-  const Storage& storage = *tensor.storage;
-  const auto [number, found] = numbers_.insert(reinterpret_cast<std::uintptr_t>(storage.identity()));
-  if (!found) {
-    *number = static_cast<std::uint32_t>(storages_.size());
-    storages_.push_back(tensor.storage);
-    dtypes_.push_back(is_v3 ? std::nullopt : std::optional(tensor.dtype));
-  } else if (storages_[*number]->nbytes() != storage.nbytes()) {
-    fail(fmt::format("its storage is {} bytes long here and {} bytes before", storage.nbytes(),
-                     storages_[*number]->nbytes()));
-  } else if (tensor.quantizer != nullptr && dtypes_[*number] != tensor.dtype) {
-    fail("a quantized tensor that shares its storage with a tensor of another dtype");
-  }
+void TensorWriter::storage(const Tensor& tensor, Form form) {
   char key[16];
-  const char* end = std::to_chars(key, key + sizeof(key), *number).ptr;
+  const char* end = std::to_chars(key, key + sizeof(key), form.number).ptr;
   out_.op(Op::mark);
-  out_.text("storage");
-  if (is_v3)
+  out_.storage_word();
+  if (form.is_v3)
     out_.global(Name::untyped_storage);
   else
     out_.storage_class(tensor.dtype);
   out_.text_once(std::string_view(key, end));
-  out_.text(storage.location());
-  out_.integer(static_cast<std::int64_t>(is_v3 ? storage.nbytes() : storage.nbytes() / itemsize(tensor.dtype)));
+  out_.location(tensor.storage->location());
+  out_.integer(static_cast<std::int64_t>(form.is_v3 ? form.nbytes : form.nbytes / itemsize(tensor.dtype)));
   out_.op(Op::tuple);
   out_.op(Op::bin_pers_id);
 }

@@ -8,6 +8,7 @@
 #include <torchkeep/state/tensor.h>
 
 #include "emitter.h"
+#include "pickle.h"
 
 namespace torchkeep::pickle {
 
@@ -23,17 +24,23 @@ class TensorWriter {
   /// What stands before the dict of attributes of a tensor or Parameter; TUPLE and REDUCE are to follow that.
   void begin_with_attributes(const Tensor& tensor);
   /// All storages, by number.
-  std::vector<StoragePtr> take_storages() { return std::move(storages_); }
+  std::vector<NumberedStorage> take_storages() { return std::move(storages_); }
 
  private:
-  bool needs_v3(const Tensor& tensor);
-  void arguments(const Tensor& tensor, bool requires_grad, bool is_v3);
-  void storage(const Tensor& tensor, bool is_v3);
+  /// How a tensor is written: its storage's number, and whether its dtype stands beside the storage.
+  struct Form {
+    std::uint32_t number;
+    bool is_v3;
+    std::uint64_t nbytes;  // of the storage
+  };
+  Form prepare(const Tensor& tensor);
+  void arguments(const Tensor& tensor, bool requires_grad, Form form);
+  void storage(const Tensor& tensor, Form form);
   void quantizer(const Quantizer& quantizer);
 
   Emitter& out_;
-  Memo<std::uint64_t> numbers_;  // by Storage::identity()
-  std::vector<StoragePtr> storages_;
+  AddressMemo numbers_;  // by Storage::identity()
+  std::vector<NumberedStorage> storages_;
   std::vector<std::optional<DType>> dtypes_;  // of the class each was first written under; none: UntypedStorage
 };
 

@@ -10,7 +10,7 @@ namespace {
 
 class Converter {
  public:
-  explicit Converter(const Heap& heap) : heap_(heap), progress_(heap.objects().size(), kUnvisited) {}
+  explicit Converter(Heap& heap) : heap_(heap), progress_(heap.objects().size(), kUnvisited) {}
 
   Value run(Slot root) {
     enter(root);
@@ -81,6 +81,7 @@ class Converter {
 
   Value value(Slot slot) {
     switch (slot.tag) {
+      case Tag::unset:
       case Tag::none:
         return {};
       case Tag::boolean:
@@ -184,7 +185,7 @@ class Converter {
       case ObjectKind::device:
         return detail::make_device({std::string(heap_.text(items[0]))});
       case ObjectKind::tensor:
-        return detail::make_tensor(heap_.tensor(object));
+        return detail::make_tensor(heap_.take_tensor(object));
       case ObjectKind::sparse:
         return sparse(heap_.sparse(object), items);
       case ObjectKind::nested:
@@ -205,7 +206,7 @@ class Converter {
                                 values(list_items(object)), entries(dict_items(object))});
   }
 
-  const Heap& heap_;
+  Heap& heap_;
   std::vector<std::uint32_t> progress_;                      // of each object
   std::vector<Value> values_;                                // of finished objects
   std::vector<Frame> frames_;                                // open objects, outermost first
@@ -217,7 +218,7 @@ class Converter {
 
 }  // namespace
 
-Value to_value(const Heap& heap, Slot root) {
+Value to_value(Heap& heap, Slot root) {
   return Converter(heap).run(root);
 }
 

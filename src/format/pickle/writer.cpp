@@ -57,7 +57,7 @@ class Writer {
 
   Emitter out_;
   std::deque<Frame> frames_;                                 // a deque: frames point to the attributes of others
-  Memo<std::uint64_t> objects_;                              // by Value::id()
+  AddressMemo objects_;                                      // by Value::id()
   std::unordered_map<std::uint64_t, std::uint32_t> labels_;  // in the memo, by Value::label()
   TensorWriter tensors_{out_};
 };
@@ -112,7 +112,7 @@ std::string Writer::key_path() const {
 }
 
 void Writer::remember(const Value& value, std::uint32_t number) {
-  *objects_.insert(reinterpret_cast<std::uintptr_t>(value.id())).first = number;
+  if (value.is_shared()) objects_.insert(value.id(), number);
   if (value.label() != 0) labels_[value.label()] = number;
 }
 
@@ -121,7 +121,9 @@ void Writer::write(const Value& value) {
   const bool is_object = is_container(kind) || kind == Kind::tensor || kind == Kind::sparse_tensor ||
                          kind == Kind::nested_tensor || kind == Kind::size || kind == Kind::bytearray;
   if (!is_object) return write_leaf(value);
-  if (const auto* number = objects_.find(reinterpret_cast<std::uintptr_t>(value.id()))) return out_.get(*number);
+  if (value.is_shared()) {
+    if (const auto* number = objects_.find(value.id())) return out_.get(*number);
+  }
   Value attributes = value.attributes();
   if (!attributes.is_none()) check_attributes(value, attributes);
   const bool is_open_ended = is_container(kind) || !attributes.is_none();
@@ -154,6 +156,27 @@ void Writer::open(const Value& value) {
   }
 }
 
+// A tree's nodes lie all over the memory, and waiting for one after the other would take most of the time of writing
+// many small tensors. So children to come are asked for early: first their nodes, later what these point to.
+void prefetch_children(const Value& container, std::size_t next, std::size_t count) {
+  constexpr std::size_t kNodesAhead = 24;
+  constexpr std::size_t kContentsAhead = 12;
+  if (next + kNodesAhead < count) {
+    const auto* node = static_cast<const char*>(child(container, next + kNodesAhead).id());
+    for (const int line : {0, 64, 128}) __builtin_prefetch(node + line);
+  }
+  if (next + kContentsAhead >= count) return;
+  const Value& value = child(container, next + kContentsAhead);
+  if (value.is(Kind::string)) {
+    __builtin_prefetch(value.as_string().data());
+  } else if (value.is(Kind::tensor)) {
+    const Tensor& tensor = value.as_tensor();
+    __builtin_prefetch(tensor.storage.get());
+    __builtin_prefetch(tensor.sizes.data());
+    __builtin_prefetch(tensor.strides.data());
+  }
+}
+
 // Ends the instruction begun for the last child, and begins the next one or closes the container.
 void Writer::advance() {
   Frame& frame = frames_.back();
@@ -174,6 +197,7 @@ void Writer::advance() {
   if (next < count) {
     if (is_batched && count > width && next % (kBatch * width) == 0) out_.op(Op::mark);
     ++frame.next;
+    prefetch_children(value, next, count);
     return write(child(value, next));
   }
   if (next == count && !frame.attributes.is_none()) {

@@ -93,7 +93,8 @@ class PtReader {
 
   pickle::LoadedStorage load_storage(const pickle::StorageReference& reference) {
     name_.assign("data/").append(reference.key);
-    const zip::Record* record = zip_->find(name_);
+    const zip::Record* record = zip_->find(name_, previous_);
+    previous_ = record;
     if (record == nullptr)
       throw Error(Code::corrupt, fmt::format("a tensor's record '{}' is missing", detail::show(name_)));
     if (record->size != reference.nbytes) {
@@ -122,6 +123,7 @@ class PtReader {
   std::vector<std::shared_ptr<RecordStorage>> storages_;
   std::map<std::string, std::shared_ptr<const std::string>> locations_;
   std::string name_;
+  const zip::Record* previous_ = nullptr;
 };
 
 }  // namespace

@@ -17,7 +17,7 @@ constexpr std::size_t kHeaderEstimate = 256;  // header, padding, descriptor and
 // The record .data/serialization_id is left out: it is a hash that depends on the C++ library's std::hash, and nobody
 // reads it. With .format_version, records must come in this order and keys count from 0: PyTorch computes offsets then.
 Plan plan_pt(const Value& value) {
-  const pickle::Pickled pickled = pickle::write(value);
+  pickle::Pickled pickled = pickle::write(value);
   zip::Writer zip("archive");
   zip.reserve(pickled.storages.size() + 8, pickled.bytes.size() + kHeaderEstimate * (pickled.storages.size() + 8));
   zip.add("data.pkl", pickled.bytes);
@@ -27,7 +27,8 @@ Plan plan_pt(const Value& value) {
   char name[32] = "data/";
   for (std::size_t i = 0; i < pickled.storages.size(); ++i) {
     const char* end = std::to_chars(name + 5, name + sizeof(name), i).ptr;
-    zip.add(std::string_view(name, end), pickled.storages[i]);
+    auto& [storage, nbytes] = pickled.storages[i];
+    zip.add(std::string_view(name, end), std::move(storage), nbytes);
   }
   zip.add("version", "3\n");
   return std::move(zip).finish();

@@ -104,17 +104,16 @@ std::uint64_t widen(std::uint32_t value, Bytes& zip64, const ByteReader& place) 
   return wide;
 }
 
-CentralEntry parse_entry(ByteReader& reader) {
+Record parse_entry(ByteReader& reader) {
   const Bytes fixed = reader.take(kCentralSize);
   if (field<std::uint32_t>(fixed, 0) != kCentralSignature) {
     reader.seek(reader.position() - kCentralSize);
     reader.fail("no central directory entry where one should begin");
   }
-  CentralEntry entry;
-  entry.name = as_text(reader.take(field<std::uint16_t>(fixed, 28)));
+  Record record;
+  record.name = as_text(reader.take(field<std::uint16_t>(fixed, 28)));
   const Bytes extra = reader.take(field<std::uint16_t>(fixed, 30));
   reader.take(field<std::uint16_t>(fixed, 32));
-  Record& record = entry.record;
   record.flags = field<std::uint16_t>(fixed, 8);
   record.method = field<std::uint16_t>(fixed, 10);
   record.crc = field<std::uint32_t>(fixed, 16);
@@ -127,7 +126,7 @@ CentralEntry parse_entry(ByteReader& reader) {
   record.stored_size = widen(stored_size, zip64, reader);
   record.header_offset = widen(header_offset, zip64, reader);
   if (field<std::uint16_t>(fixed, 34) != 0) reader.fail("a zip of several parts", Code::unsupported);
-  return entry;
+  return record;
 }
 
 }  // namespace
@@ -165,13 +164,13 @@ Directory find_directory(const ReadAt& file, const Limits& limits) {
   return directory;
 }
 
-std::vector<CentralEntry> parse_directory(Bytes bytes, const Directory& directory, const std::string& file) {
+std::vector<Record> parse_directory(Bytes bytes, const Directory& directory, const std::string& file) {
   ByteReader reader(bytes, {.file = file, .record = {}, .offset = {}, .key = {}}, directory.offset);
-  std::vector<CentralEntry> entries;
-  entries.reserve(static_cast<std::size_t>(directory.count));
-  for (std::uint64_t i = 0; i < directory.count; ++i) entries.push_back(parse_entry(reader));
+  std::vector<Record> records;
+  records.reserve(static_cast<std::size_t>(directory.count));
+  for (std::uint64_t i = 0; i < directory.count; ++i) records.push_back(parse_entry(reader));
   if (reader.remaining() != 0) reader.fail("bytes after the last entry of the directory");
-  return entries;
+  return records;
 }
 
 }  // namespace torchkeep::zip

@@ -21,13 +21,7 @@ struct Directory {
 /// Reads the end records and checks that directory, end records and the end of the file join without a gap.
 Directory find_directory(const ReadAt& file, const Limits& limits);
 
-/// One entry of the directory, before the root folder is taken off its name.
-struct CentralEntry {
-  std::string_view name;
-  Record record;
-};
-
-/// Parses all central entries; views into `bytes`.
-std::vector<CentralEntry> parse_directory(Bytes bytes, const Directory& directory, const std::string& file);
+/// Parses all central entries. Names are views into `bytes` and still begin with the root folder; limits are not set.
+std::vector<Record> parse_directory(Bytes bytes, const Directory& directory, const std::string& file);
 
 }  // namespace torchkeep::zip

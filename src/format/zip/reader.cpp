@@ -48,22 +48,17 @@ Reader::Reader(std::shared_ptr<const ReadAt> file, const Limits& limits) : file_
   const Directory directory = find_directory(*file_, limits);
   directory_.resize(static_cast<std::size_t>(directory.size));
   file_->read_at(directory.offset, std::as_writable_bytes(std::span(directory_)));
-  const auto entries = parse_directory(as_bytes(directory_), directory, file_->name());
-  if (entries.empty()) {
+  records_ = parse_directory(as_bytes(directory_), directory, file_->name());
+  if (records_.empty()) {
     throw Error(Code::corrupt, "a zip without records", {.file = file_->name(), .record = {}, .offset = {}, .key = {}});
   }
-  root_ = entries[0].name.substr(0, entries[0].name.find('/'));
-  if (root_.size() < entries[0].name.size()) root_ += '/';
-  records_.reserve(entries.size());
-  for (const CentralEntry& entry : entries) {
-    Record record = entry.record;
-    record.name = entry.name;
-    if (is_bad_name(entry.name)) fail(record, Code::refused, "a record name with a NUL, '.' or '..'");
-    if (!entry.name.starts_with(root_) || root_.back() != '/') {
+  root_ = records_[0].name.substr(0, records_[0].name.find('/') + 1);
+  for (Record& record : records_) {
+    if (is_bad_name(record.name)) fail(record, Code::refused, "a record name with a NUL, '.' or '..'");
+    if (root_.empty() || !record.name.starts_with(root_)) {
       fail(record, Code::corrupt, fmt::format("a record outside the folder '{}'", detail::show(root_)));
     }
     record.name.remove_prefix(root_.size());
-    records_.push_back(record);
   }
   check_layout(directory.offset);
   index_names();
@@ -71,30 +66,35 @@ Reader::Reader(std::shared_ptr<const ReadAt> file, const Limits& limits) : file_
 
 // Records, with at least their name and payload, must not overlap each other or the directory.
 void Reader::check_layout(std::uint64_t directory_offset) {
-  std::vector<Record*> order;
-  order.reserve(records_.size());
-  for (Record& record : records_) order.push_back(&record);
-  const auto before = [](const Record* a, const Record* b) { return a->header_offset < b->header_offset; };
-  if (!std::is_sorted(order.begin(), order.end(), before)) std::sort(order.begin(), order.end(), before);
+  const auto before = [](const Record& a, const Record& b) { return a.header_offset < b.header_offset; };
   std::uint64_t limit = directory_offset;
-  for (auto next = order.rbegin(); next != order.rend(); ++next) {
-    Record& record = **next;
-    record.limit = limit;
-    const std::uint64_t room = limit < record.header_offset ? 0 : limit - record.header_offset;
-    if (room < header_size(record) || room - header_size(record) < record.stored_size) {
-      fail(record, Code::corrupt,
-           fmt::format("its {} bytes do not fit between its header at {} and what follows at {}", record.stored_size,
-                       record.header_offset, limit));
-    }
-    if (record.method == kMethodStored && record.size != record.stored_size) {
-      fail(record, Code::corrupt, fmt::format("stored in {} bytes but {} long", record.stored_size, record.size));
-    }
-    if (record.size / kMaxExpansion > record.stored_size) {
-      fail(record, Code::refused,
-           fmt::format("{} bytes out of {} deflated ones: impossible", record.size, record.stored_size));
-    }
-    limit = record.header_offset;
+  if (std::is_sorted(records_.begin(), records_.end(), before)) {
+    for (auto record = records_.rbegin(); record != records_.rend(); ++record) limit = check_room(*record, limit);
+    return;
   }
+  std::vector<Record*> order;
+  for (Record& record : records_) order.push_back(&record);
+  std::sort(order.begin(), order.end(), [&before](const Record* a, const Record* b) { return before(*a, *b); });
+  for (auto record = order.rbegin(); record != order.rend(); ++record) limit = check_room(**record, limit);
+}
+
+// Sets the record's limit and returns that of the one before it.
+std::uint64_t Reader::check_room(Record& record, std::uint64_t limit) const {
+  record.limit = limit;
+  const std::uint64_t room = limit < record.header_offset ? 0 : limit - record.header_offset;
+  if (room < header_size(record) || room - header_size(record) < record.stored_size) {
+    fail(record, Code::corrupt,
+         fmt::format("its {} bytes do not fit between its header at {} and what follows at {}", record.stored_size,
+                     record.header_offset, limit));
+  }
+  if (record.method == kMethodStored && record.size != record.stored_size) {
+    fail(record, Code::corrupt, fmt::format("stored in {} bytes but {} long", record.stored_size, record.size));
+  }
+  if (record.size / kMaxExpansion > record.stored_size) {
+    fail(record, Code::refused,
+         fmt::format("{} bytes out of {} deflated ones: impossible", record.size, record.stored_size));
+  }
+  return record.header_offset;
 }
 
 void Reader::index_names() {
@@ -113,7 +113,8 @@ void Reader::index_names() {
   }
 }
 
-const Record* Reader::find(std::string_view name) const noexcept {
+const Record* Reader::find(std::string_view name, const Record* previous) const noexcept {
+  if (previous != nullptr && previous != &records_.back() && previous[1].name == name) return previous + 1;
   std::size_t slot = detail::hash_text(name, seed_) & (slots_.size() - 1);
   for (; slots_[slot] != 0; slot = (slot + 1) & (slots_.size() - 1)) {
     const Record& record = records_[slots_[slot] - 1];

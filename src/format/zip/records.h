@@ -80,4 +80,16 @@ void put(std::string& out, T value) {
   out.append(bytes, sizeof(T));
 }
 
+/// A header of `Size` bytes, all 0 but for the fields set; appended at once.
+template <std::size_t Size>
+struct Fields {
+  char bytes[Size] = {};
+
+  template <std::unsigned_integral T>
+  Fields& set(std::size_t offset, T value) noexcept {
+    std::memcpy(bytes + offset, &value, sizeof(T));
+    return *this;
+  }
+};
+
 }  // namespace torchkeep::zip

@@ -11,8 +11,6 @@
 namespace torchkeep::zip {
 namespace {
 
-constexpr std::uint32_t kNoPayload = 0xffffffff;
-
 bool is_big(std::uint64_t value) noexcept {
   return value >= kIn64;
 }
@@ -23,13 +21,22 @@ std::uint32_t low32(std::uint64_t value) noexcept {
 
 }  // namespace
 
-/// A record whose local header is written.
-struct Writer::Header {
-  std::string_view name;
-  std::uint64_t size;
-  std::uint64_t offset;
-  std::uint16_t flags;
-};
+bool Writer::Entry::has_big_size() const noexcept {
+  return is_big(size);
+}
+
+bool Writer::Entry::has_big_offset() const noexcept {
+  return is_big(offset);
+}
+
+// Bytes of the zip64 block behind its tag and length: the same in both headers.
+std::uint16_t Writer::Entry::zip64_size() const noexcept {
+  return 16 * has_big_size() + 8 * has_big_offset();
+}
+
+std::uint16_t Writer::Entry::flags() const noexcept {
+  return kFlagUtf8 | (size != 0 ? kFlagDescriptor : 0);
+}
 
 Writer::Writer(std::string root, std::uint64_t alignment) : root_(std::move(root) + '/'), alignment_(alignment) {
   if (alignment == 0 || alignment > 65536) {
@@ -42,7 +49,7 @@ void Writer::reserve(std::size_t records, std::size_t literal_bytes) {
   plan_.extents.reserve(2 * records);
   plan_.payloads.reserve(records);
   plan_.patches.reserve(2 * records);
-  directory_patches_.reserve(records);
+  entries_.reserve(records);
 }
 
 // The literals from `first` on belong at the end of the file: one more extent, or more of the last one.
@@ -55,135 +62,117 @@ void Writer::extend_literal(std::size_t first) {
   plan_.file_size += size;
 }
 
-Writer::Header Writer::begin(std::string_view name, std::uint64_t size) {
+Writer::Entry Writer::begin(std::string_view name, std::uint64_t size) {
   const std::size_t name_size = root_.size() + name.size();
   if (name_size > 0xffff) throw Error(Code::invalid_argument, fmt::format("a zip record name of {} bytes", name_size));
-  const Header header{name, size, plan_.file_size,
-                      static_cast<std::uint16_t>(kFlagUtf8 | (size != 0 ? kFlagDescriptor : 0))};
-  const bool big_size = is_big(size);
-  const bool big_offset = is_big(header.offset);
-  const std::uint64_t zip64_size = big_size || big_offset ? 4 + 16 * big_size + 8 * big_offset : 0;
-  const std::uint64_t start = header.offset + kLocalSize + name_size + 4 + zip64_size;
-  const std::uint64_t padding = (alignment_ - start % alignment_) % alignment_;
-
   std::string& out = plan_.literals;
-  const std::size_t first = out.size();
-  put(out, kLocalSignature);
-  put(out, std::uint16_t{0});
-  put(out, header.flags);
-  out.append(18, '\0');  // method, time, date, crc, compressed size, size
-  put(out, static_cast<std::uint16_t>(name_size));
-  put(out, static_cast<std::uint16_t>(zip64_size + 4 + padding));
-  out.append(root_).append(name);
-  if (zip64_size != 0) {
+  const Entry entry{plan_.file_size, size, out.size(), 0, kNoPayload};
+  const std::uint64_t extra_size = 4 + (entry.has_zip64() ? 4 + entry.zip64_size() : 0);
+  const std::uint64_t beyond = (entry.offset + kLocalSize + name_size + extra_size) % alignment_;
+  const std::uint64_t padding = beyond == 0 ? 0 : alignment_ - beyond;
+
+  Fields<kLocalSize> fixed;
+  fixed.set(0, kLocalSignature).set(6, entry.flags()).set(26, static_cast<std::uint16_t>(name_size));
+  fixed.set(28, static_cast<std::uint16_t>(extra_size + padding));
+  out.append(fixed.bytes, kLocalSize).append(root_).append(name);
+  if (entry.has_zip64()) {
     put(out, kZip64Tag);
-    put(out, static_cast<std::uint16_t>(zip64_size - 4));
-    if (big_size) put(out, size), put(out, std::uint64_t{0});
-    if (big_offset) put(out, header.offset);
+    put(out, entry.zip64_size());
+    if (entry.has_big_size()) put(out, size), put(out, std::uint64_t{0});  // the second: not known before the payload
+    if (entry.has_big_offset()) put(out, entry.offset);
   }
   put(out, kPaddingTag);
   put(out, static_cast<std::uint16_t>(padding));
   out.append(padding, kPaddingByte);
-  extend_literal(first);
-  return header;
+  extend_literal(entry.literal);
+  return entry;
 }
 
 void Writer::add(std::string_view name, std::string_view bytes) {
-  const Header header = begin(name, bytes.size());
+  Entry entry = begin(name, bytes.size());
+  entry.crc = crc32(as_bytes(bytes));
   const std::size_t first = plan_.literals.size();
   plan_.literals.append(bytes);
   extend_literal(first);
-  end(header, crc32(as_bytes(bytes)), kNoPayload);
+  end(entry);
 }
 
-void Writer::add(std::string_view name, StoragePtr payload) {
-  const std::uint64_t size = payload->nbytes();
-  const Header header = begin(name, size);
-  if (size == 0) return end(header, 0, kNoPayload);
-  const auto index = static_cast<std::uint32_t>(plan_.payloads.size());
-  plan_.payloads.push_back(std::move(payload));
-  plan_.extents.push_back({plan_.file_size, size, index, true});
-  plan_.file_size += size;
-  end(header, 0, index);
+void Writer::add(std::string_view name, StoragePtr payload, std::uint64_t nbytes) {
+  Entry entry = begin(name, nbytes);
+  if (nbytes != 0) {
+    entry.payload = static_cast<std::uint32_t>(plan_.payloads.size());
+    plan_.payloads.push_back(std::move(payload));
+    plan_.extents.push_back({plan_.file_size, nbytes, entry.payload, true});
+    plan_.file_size += nbytes;
+  }
+  end(entry);
 }
 
-// The data descriptor and the central entry of a record whose payload is laid out.
-void Writer::end(const Header& header, std::uint32_t crc, std::uint32_t payload) {
-  const bool big_size = is_big(header.size);
-  const bool big_offset = is_big(header.offset);
-  if (header.size != 0) {
-    std::string& out = plan_.literals;
-    const std::size_t first = out.size();
-    put(out, kDescriptorSignature);
-    if (payload != kNoPayload) plan_.patches.push_back({out.size(), payload});
-    put(out, crc);
-    for (int i = 0; i < 2; ++i) {
-      if (big_size || big_offset)
-        put(out, header.size);
-      else
-        put(out, static_cast<std::uint32_t>(header.size));
-    }
-    extend_literal(first);
+// What stands behind the payload.
+void Writer::end(const Entry& entry) {
+  if (entry.size != 0) write_descriptor(entry);
+  entries_.push_back(entry);
+}
+
+void Writer::write_descriptor(const Entry& entry) {
+  std::string& out = plan_.literals;
+  const std::size_t first = out.size();
+  if (entry.payload != kNoPayload) plan_.patches.push_back({first + 4, entry.payload});
+  Fields<24> fixed;
+  fixed.set(0, kDescriptorSignature).set(4, entry.crc);
+  if (entry.has_zip64()) {
+    fixed.set(8, entry.size).set(16, entry.size);
+    out.append(fixed.bytes, 24);
+  } else {
+    fixed.set(8, static_cast<std::uint32_t>(entry.size)).set(12, static_cast<std::uint32_t>(entry.size));
+    out.append(fixed.bytes, 16);
   }
-  std::string& out = directory_;
-  put(out, kCentralSignature);
-  put(out, std::uint32_t{0});  // made by, needed
-  put(out, header.flags);
-  out.append(6, '\0');  // method, time, date
-  if (payload != kNoPayload) directory_patches_.push_back({out.size(), payload});
-  put(out, crc);
-  put(out, low32(header.size));
-  put(out, low32(header.size));
-  put(out, static_cast<std::uint16_t>(root_.size() + header.name.size()));
-  put(out, static_cast<std::uint16_t>(big_size || big_offset ? 4 + 16 * big_size + 8 * big_offset : 0));
-  out.append(10, '\0');  // comment length, disk, attributes
-  put(out, low32(header.offset));
-  out.append(root_).append(header.name);
-  if (big_size || big_offset) {
-    put(out, kZip64Tag);
-    put(out, static_cast<std::uint16_t>(16 * big_size + 8 * big_offset));
-    if (big_size) put(out, header.size), put(out, header.size);
-    if (big_offset) put(out, header.offset);
-  }
-  ++count_;
+  extend_literal(first);
+}
+
+void Writer::write_central(const Entry& entry) {
+  std::string& out = plan_.literals;
+  if (entry.payload != kNoPayload) plan_.patches.push_back({out.size() + 16, entry.payload});
+  const auto name_size = field<std::uint16_t>(as_bytes(out), entry.literal + 26);
+  Fields<kCentralSize> fixed;
+  fixed.set(0, kCentralSignature).set(8, entry.flags()).set(16, entry.crc);
+  fixed.set(20, low32(entry.size)).set(24, low32(entry.size)).set(42, low32(entry.offset));
+  fixed.set(28, name_size);
+  fixed.set(30, static_cast<std::uint16_t>(entry.has_zip64() ? 4 + entry.zip64_size() : 0));
+  out.append(fixed.bytes, kCentralSize).append(out, entry.literal + kLocalSize, name_size);
+  if (!entry.has_zip64()) return;
+  put(out, kZip64Tag);
+  put(out, entry.zip64_size());
+  if (entry.has_big_size()) put(out, entry.size), put(out, entry.size);
+  if (entry.has_big_offset()) put(out, entry.offset);
 }
 
 Plan Writer::finish() && {
-  std::string& out = plan_.literals;
-  const std::size_t first = out.size();
-  const std::uint64_t directory_offset = plan_.file_size;
-  const std::uint64_t end64_offset = directory_offset + directory_.size();
-  for (CrcPatch patch : directory_patches_) {
-    patch.literal_offset += first;
-    plan_.patches.push_back(patch);
-  }
-  out.append(directory_);
-
-  put(out, kEnd64Signature);
-  put(out, std::uint64_t{kEnd64Size - 12});
-  put(out, std::uint16_t{0x031e});
-  put(out, std::uint16_t{0x002d});
-  put(out, std::uint64_t{0});  // both disks
-  put(out, count_);
-  put(out, count_);
-  put(out, std::uint64_t{directory_.size()});
-  put(out, directory_offset);
-
-  put(out, kLocatorSignature);
-  put(out, std::uint32_t{0});
-  put(out, end64_offset);
-  put(out, std::uint32_t{1});
-
-  const auto count16 = static_cast<std::uint16_t>(count_ < kIn64Short ? count_ : kIn64Short);
-  put(out, kEndSignature);
-  put(out, std::uint32_t{0});  // both disks
-  put(out, count16);
-  put(out, count16);
-  put(out, low32(directory_.size()));
-  put(out, low32(directory_offset));
-  put(out, std::uint16_t{0});
+  const std::size_t first = plan_.literals.size();
+  for (const Entry& entry : entries_) write_central(entry);
+  write_end_records(plan_.file_size, plan_.literals.size() - first);
   extend_literal(first);
   return std::move(plan_);
+}
+
+void Writer::write_end_records(std::uint64_t directory_offset, std::uint64_t directory_size) {
+  std::string& out = plan_.literals;
+  const std::uint64_t count = entries_.size();
+  Fields<kEnd64Size> end64;
+  end64.set(0, kEnd64Signature).set(4, std::uint64_t{kEnd64Size - 12});
+  end64.set(12, std::uint16_t{0x031e}).set(14, std::uint16_t{0x002d});
+  end64.set(24, count).set(32, count).set(40, directory_size).set(48, directory_offset);
+  out.append(end64.bytes, kEnd64Size);
+
+  Fields<kLocatorSize> locator;
+  locator.set(0, kLocatorSignature).set(8, directory_offset + directory_size).set(16, std::uint32_t{1});
+  out.append(locator.bytes, kLocatorSize);
+
+  const auto count16 = static_cast<std::uint16_t>(count < kIn64Short ? count : kIn64Short);
+  Fields<kEndSize> end;
+  end.set(0, kEndSignature).set(8, count16).set(10, count16);
+  end.set(12, low32(directory_size)).set(16, low32(directory_offset));
+  out.append(end.bytes, kEndSize);
 }
 
 }  // namespace torchkeep::zip

@@ -21,25 +21,41 @@ class Writer {
   explicit Writer(std::string root, std::uint64_t alignment = 64);
   /// A record whose bytes are at hand.
   void add(std::string_view name, std::string_view bytes);
-  /// A record whose bytes are a storage's.
-  void add(std::string_view name, StoragePtr payload);
-  /// Asks for memory for this many records and literal bytes at once.
+  /// A record whose bytes are a storage's, of which there are `nbytes`.
+  void add(std::string_view name, StoragePtr payload, std::uint64_t nbytes);
+  /// Asks for memory for this many records and literal bytes (headers, directory and records at hand) at once.
   void reserve(std::size_t records, std::size_t literal_bytes);
   /// Writes the directory. Call once, last.
   Plan finish() &&;
 
  private:
-  struct Header;
-  Header begin(std::string_view name, std::uint64_t size);
-  void end(const Header& header, std::uint32_t crc, std::uint32_t payload);
+  /// What the directory will say about a record.
+  struct Entry {
+    std::uint64_t offset;  // of its local header
+    std::uint64_t size;
+    std::uint64_t literal;  // where its local header lies in Plan::literals, and with it the name
+    std::uint32_t crc;
+    std::uint32_t payload;  // whose CRC it is; kNoPayload: `crc` is known
+
+    bool has_big_size() const noexcept;
+    bool has_big_offset() const noexcept;
+    bool has_zip64() const noexcept { return has_big_size() || has_big_offset(); }
+    std::uint16_t zip64_size() const noexcept;
+    std::uint16_t flags() const noexcept;
+  };
+  static constexpr std::uint32_t kNoPayload = 0xffffffff;
+
+  Entry begin(std::string_view name, std::uint64_t size);
+  void end(const Entry& entry);
+  void write_descriptor(const Entry& entry);
+  void write_central(const Entry& entry);
+  void write_end_records(std::uint64_t directory_offset, std::uint64_t directory_size);
   void extend_literal(std::size_t first);
 
   Plan plan_;
   std::string root_;
   std::uint64_t alignment_;
-  std::string directory_;
-  std::vector<CrcPatch> directory_patches_;  // literal_offset counts in directory_ until finish()
-  std::uint64_t count_ = 0;
+  std::vector<Entry> entries_;
 };
 
 /// A record of the directory. What its local header says is checked when its bytes are first wanted.
@@ -64,8 +80,9 @@ class Reader {
 
   const std::string& root() const noexcept { return root_; }
   const std::vector<Record>& records() const noexcept { return records_; }
-  /// The record called `name` (without the root), or nullptr.
-  const Record* find(std::string_view name) const noexcept;
+  /// The record called `name` (without the root), or nullptr. Looks first at the one behind `previous`, the record
+  /// found before this: most files are read in their order.
+  const Record* find(std::string_view name, const Record* previous = nullptr) const noexcept;
   const ReadAt& file() const noexcept { return *file_; }
 
   /// Bytes that a local header without its extra field takes.
@@ -87,6 +104,7 @@ class Reader {
  private:
   void index_names();
   void check_layout(std::uint64_t directory_offset);
+  std::uint64_t check_room(Record& record, std::uint64_t limit) const;
 
   std::shared_ptr<const ReadAt> file_;
   std::string directory_;  // the central entries; names point into it

@@ -184,6 +184,8 @@ class Value {
 
   /// The node's address: equal for handles to one shared object (Python's `is`).
   const void* id() const noexcept { return node_.get(); }
+  /// False: no other handle leads to this node, so a walk over a tree cannot meet it twice.
+  bool is_shared() const noexcept { return node_.use_count() > 1; }
 
   /// Equal bits: same kinds, keys, order, types, tensor dtypes, shapes, strides, offsets and bytes (of NaNs too),
   /// same flags, same sharing of storages and of containers. Iterative; each node is visited once.
