@@ -117,3 +117,20 @@ def test_the_zip_is_byte_for_byte_what_pytorchs_writer_makes(states, name):
     entries = ours[start:-98]  # without the end records
     assert ours[:start] == theirs[:start]
     assert entries == theirs[their_start:their_start + len(entries)]
+
+
+def test_records_beyond_four_gibibytes(tmp_path):
+    path = tmp_path / "huge.pt"
+    subprocess.run([TOOL, "huge", path], check=True)
+    if path.stat().st_blocks * 512 > 2**30:
+        pytest.skip("this file system has no holes")
+    with config.patch({"load.calculate_storage_offsets": True}):  # compared with the real ones: see check_offsets
+        value = load(path, mmap=True)
+    assert value["behind"].tolist() == [1, 2, 3]
+    assert value["behind"].untyped_storage().nbytes() == 12
+    assert value["zeros"].shape == (4200 << 17,)
+    assert value["zeros"][-1] == 0
+    with zipfile.ZipFile(path) as archive:
+        assert archive.getinfo("archive/data/0").file_size == 4200 << 20
+        assert archive.getinfo("archive/data/1").header_offset > 2**32
+        assert archive.read("archive/data/1") == bytes([1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0])

@@ -5,6 +5,8 @@
 //   value_tool names          prints the names of the states
 //   value_tool read FILE      prints the description of a file; an error goes to stderr, with exit status 1
 //   value_tool copy IN OUT    loads and saves
+//   value_tool huge FILE      saves a tensor of 4.1 GiB zeros and a small one behind it; the zeros take no room on the
+//   disk
 #include <algorithm>
 #include <bit>
 #include <cstdio>
@@ -19,6 +21,8 @@
 #include <torchkeep/torchkeep.h>
 
 #include "support/conformance.h"
+#include "support/pt_files.h"
+#include "write_plan.h"
 
 namespace torchkeep {
 namespace {
@@ -215,6 +219,35 @@ void write_states(const std::string& folder, const std::vector<testing::NamedSta
   }
 }
 
+/// Leaves holes where zeros are written.
+class SparseFile final : public File {
+ public:
+  explicit SparseFile(const std::string& path) : inner_(posix_fs().create(path, {})) {}
+  void write_at(std::uint64_t offset, Bytes bytes) override {
+    const bool is_hole = std::all_of(bytes.begin(), bytes.end(), [](std::byte byte) { return byte == std::byte{0}; });
+    if (!is_hole) inner_->write_at(offset, bytes);
+  }
+  bool reserve(std::uint64_t) override { return false; }
+  void sync() override {}
+  void close() override { inner_->close(); }
+  const std::string& path() const noexcept override { return inner_->path(); }
+
+ private:
+  std::unique_ptr<File> inner_;
+};
+
+void write_huge(const std::string& path) {
+  Tensor zeros;
+  zeros.dtype = DType::int64;
+  zeros.sizes = {std::int64_t{4200} << 17};
+  zeros.strides = {1};
+  zeros.storage = std::make_shared<testing::ZeroStorage>(std::uint64_t{4200} << 20);
+  Plan plan = plan_pt(Value{{"zeros", zeros}, {"behind", Tensor::of<std::int32_t>({3}, {1, 2, 3})}});
+  SparseFile file(path);
+  write_plan(plan, file);
+  file.close();
+}
+
 int run(const std::vector<std::string>& arguments) {
   const std::string verb = arguments.empty() ? "" : arguments[0];
   if (verb == "states" && arguments.size() == 2) {
@@ -227,8 +260,10 @@ int run(const std::vector<std::string>& arguments) {
     std::fputs(Description().run(load(arguments[1])).c_str(), stdout);
   } else if (verb == "copy" && arguments.size() == 3) {
     save(load(arguments[1]), arguments[2], {.durable = false});
+  } else if (verb == "huge" && arguments.size() == 2) {
+    write_huge(arguments[1]);
   } else {
-    std::fputs("usage: value_tool states DIR | names | read FILE | copy IN OUT\n", stderr);
+    std::fputs("usage: value_tool states DIR | names | read FILE | copy IN OUT | huge FILE\n", stderr);
     return 2;
   }
   return 0;
