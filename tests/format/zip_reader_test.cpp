@@ -249,6 +249,17 @@ TEST(ZipReader, AZipInsideARecordIsNotTakenForTheFile) {
   EXPECT_ERROR(read_everything(file.substr(0, cut)), Code::corrupt, "zip64 locator points to");
 }
 
+TEST(ZipReader, ALocatorThatPointsToBeforeTheFileIsRefused) {
+  const Sample zip = sample();
+  for (std::size_t before = 0; before < kEnd64Size; ++before) {
+    std::string file = std::string(before, 'x') + zip.file.substr(zip.locator);
+    // The sum that should be the end record's place wraps around to it.
+    const std::uint64_t offset = before - std::uint64_t{kEnd64Size};
+    std::memcpy(file.data() + before + 8, &offset, sizeof(offset));
+    EXPECT_ERROR(read_everything(file), Code::corrupt, "without room for a zip64 end record") << before;
+  }
+}
+
 TEST(ZipReader, InflatesDeflatedRecords) {
   const std::string text(10000, 'z');
   std::string packed(1000, '\0');

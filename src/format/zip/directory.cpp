@@ -56,8 +56,11 @@ void check_repeats(const std::string& file, std::uint64_t offset, T classic, std
 
 Directory read_end64(const ReadAt& file, const Tail& tail, std::uint64_t end_offset) {
   const Bytes locator = tail.at(end_offset - kLocatorSize);
+  if (end_offset - tail.offset < kLocatorSize + kEnd64Size) {
+    fail(file.name(), end_offset - kLocatorSize, "a zip64 locator without room for a zip64 end record before it");
+  }
   const auto offset = field<std::uint64_t>(locator, 8);
-  if (offset < tail.offset || offset + kEnd64Size + kLocatorSize != end_offset) {
+  if (offset != end_offset - kLocatorSize - kEnd64Size) {
     fail(file.name(), end_offset - kLocatorSize,
          fmt::format("the zip64 locator points to {}, the zip64 end record should be at {}", offset,
                      end_offset - kLocatorSize - kEnd64Size));
