@@ -35,15 +35,17 @@ void gather(const Tensor& tensor, const std::byte* storage, char* out) {
   std::vector<std::int64_t> index(tensor.sizes.size(), 0);
   std::int64_t position = tensor.storage_offset;
   const std::size_t inner = tensor.sizes.size() - 1;
+  // Nobody steps along a dimension of size 1, whose stride may be any number.
+  const auto stride = [&tensor](std::size_t d) { return tensor.sizes[d] == 1 ? 0 : tensor.strides[d]; };
   for (;;) {
     const std::byte* from = storage + static_cast<std::uint64_t>(position) * item;
-    const std::int64_t step = tensor.strides[inner] * static_cast<std::int64_t>(item);
+    const std::int64_t step = stride(inner) * static_cast<std::int64_t>(item);
     for (std::int64_t i = 0; i < tensor.sizes[inner]; ++i, from += step, out += item) std::memcpy(out, from, item);
     std::size_t d = inner;
     while (d-- > 0) {
-      position += tensor.strides[d];
+      position += stride(d);
       if (++index[d] < tensor.sizes[d]) break;
-      position -= tensor.strides[d] * tensor.sizes[d];
+      position -= stride(d) * tensor.sizes[d];
       index[d] = 0;
     }
     if (d == static_cast<std::size_t>(-1)) return;
@@ -78,11 +80,11 @@ std::int64_t Tensor::numel() const noexcept {
 }
 
 bool Tensor::is_contiguous() const noexcept {
-  std::int64_t expected = 1;
+  if (std::find(sizes.begin(), sizes.end(), 0) != sizes.end()) return true;
+  std::uint64_t expected = 1;  // unsigned: a shape that nobody has validated may wrap
   for (std::size_t i = sizes.size(); i-- > 0;) {
-    if (sizes[i] == 0) return true;
-    if (sizes[i] != 1 && strides[i] != expected) return false;
-    expected *= sizes[i];
+    if (sizes[i] != 1 && static_cast<std::uint64_t>(strides[i]) != expected) return false;
+    expected *= static_cast<std::uint64_t>(sizes[i]);
   }
   return true;
 }

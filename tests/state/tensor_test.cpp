@@ -35,6 +35,19 @@ TEST(Tensor, AnEmptyTensorHasNoElementsWhateverItsStrides) {
   EXPECT_TRUE(view(tensor, {0}, {1 << 30}, 5).to_vector<double>().empty());
 }
 
+TEST(Tensor, AnEmptyTensorIsContiguousWhateverItsStrides) {
+  const Tensor empty = Tensor::of<float>({0}, {});
+  EXPECT_TRUE(view(empty, {0, 3, 2}, {1, 7, 1}, 0).is_contiguous());
+  EXPECT_TRUE(view(empty, {0, std::int64_t{1} << 62, 4}, {0, 4, 1}, 0).is_contiguous());
+}
+
+TEST(Tensor, TheStrideOfADimensionOfSizeOneIsNeverUsed) {
+  constexpr auto kHuge = std::numeric_limits<std::int64_t>::max();
+  const Tensor base = Tensor::of<float>({4}, {0, 1, 2, 3});
+  EXPECT_EQ(view(base, {1, 2}, {kHuge, 2}, 1).to_vector<float>(), (std::vector<float>{1, 3}));
+  EXPECT_EQ(view(base, {2, 1}, {2, kHuge}, 1).to_vector<float>(), (std::vector<float>{1, 3}));
+}
+
 TEST(Tensor, ReadsOnlyAsItsOwnDType) {
   EXPECT_THROW(Tensor::of<float>({1}, {1.0f}).to_vector<double>(), Error);
   EXPECT_EQ(Tensor::of<bool>({2}, {true, false}).to_vector<bool>(), (std::vector<bool>{true, false}));
