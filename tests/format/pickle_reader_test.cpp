@@ -53,6 +53,12 @@ TEST(PickleReader, ReadsTextsOfEveryForm) {
   EXPECT_TRUE(run_pickle("\x96" + u64(2) + "ab.") == Value::bytes("ab", Kind::bytearray));
 }
 
+TEST(PickleReader, AnEmptyTextIsNotTakenForTheOneThatFollows) {
+  // What protocol 0 writes for ["", "", "abc", "abc"].
+  const Value value = run_pickle("(lp0\nV\np1\nag1\naVabc\np2\nag2\na.");
+  EXPECT_TRUE(value == Value(List{"", "", "abc", "abc"}));
+}
+
 TEST(PickleReader, ReadsContainersOfEveryForm) {
   EXPECT_TRUE(run_pickle("].") == Value(List{}));
   EXPECT_TRUE(run_pickle("(K\1K\2l.") == Value(List{1, 2}));

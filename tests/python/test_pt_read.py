@@ -152,7 +152,7 @@ def test_writes_it_so_that_the_safe_loader_reads_the_same_value(saved, tmp_path)
 def test_reads_every_pickle_protocol(protocol, tmp_path):
     value = {"list": [1, -1, 2**70, 2.5, None, True], "text": "Grüße \\u0041 \n", "bytes": bytes(range(256)), "empty": b"",
              "set": {1, 2}, "tuple": (1, (2,), ()), "array": bytearray(b"abc"), "weight": torch.arange(6.0).reshape(2, 3),
-             "ordered": collections.OrderedDict(a=1), "complex": 1j, "big": 3**4000}
+             "ordered": collections.OrderedDict(a=1), "complex": 1j, "big": 3**4000, "texts": ["", "", "abc", "abc", b"", b""]}
     value["again"] = value["list"]
     if protocol == 0:
         del value["weight"]  # protocol 0 writes a storage's id as text, which torch.load cannot read either

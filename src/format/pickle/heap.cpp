@@ -66,7 +66,7 @@ Slot Heap::make_text(Tag tag, std::uint64_t offset, std::uint64_t length) const 
 Slot Heap::make_decoded(Tag tag, std::string_view text) {
   Slot slot = make_text(tag, decoded_.size(), text.size());
   slot.is_decoded = true;
-  decoded_.append(text);
+  decoded_.append(text) += '\0';  // so that an empty text, too, has an offset of its own: texts are known by it
   return slot;
 }
 
