@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "support/pt_files.h"
+#include "zip/zip.h"
 
 namespace torchkeep {
 namespace {
@@ -57,6 +58,20 @@ TEST(PtDamage, EveryFlippedByteIsAnErrorOrTheSameValue) {
         << "byte " << i << " zero";
   }
   EXPECT_GT(errors, file.size());  // most flips are noticed; padding and dates are not
+}
+
+TEST(PtDamage, EveryFlippedByteOfAPayloadIsAnError) {
+  const std::string file = sample();
+  const zip::Reader zip(testing::as_file(file), Limits{});
+  ASSERT_EQ(zip.records().size(), 8u);
+  for (const zip::Record& record : zip.records()) {
+    const std::uint64_t data = zip.locate(record);
+    for (std::uint64_t i = data; i < data + record.size; ++i) {
+      std::string damaged = file;
+      damaged[i] = static_cast<char>(damaged[i] ^ 0x10);
+      EXPECT_THROW(read_all(std::move(damaged)), Error) << record.name << " at " << i - data;
+    }
+  }
 }
 
 TEST(PtDamage, EveryRemovedOrInsertedByteIsAnErrorOrTheSameValue) {

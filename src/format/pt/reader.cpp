@@ -17,7 +17,7 @@ namespace {
 constexpr std::string_view kZipMagic = "PK\x03\x04";
 // The pickle of 0x1950a86a20f9469cfc6c that begins a file of torch.save before PyTorch 1.6.
 constexpr std::string_view kLegacyMagic = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e";
-constexpr std::uint64_t kMaxNoteBytes = 64;  // of version and byteorder
+constexpr std::uint64_t kMaxNoteBytes = 64;  // of version, byteorder and their like
 constexpr long kNewestVersion = 10;          // of the container, as PyTorch 2.13 accepts it
 
 [[noreturn]] void fail(const ReadAt& file, Code code, std::string message) {
@@ -43,6 +43,7 @@ class PtReader {
     check_kind();
     check_version();
     check_byte_order();
+    check_other_notes();
     const std::string pickle = zip_->read(*zip_->find("data.pkl"), options_.verify, options_.limits.max_pickle_bytes);
     pickle::ReadContext context;
     context.where.file = zip_->file().name();
@@ -89,6 +90,13 @@ class PtReader {
     if (order == "little") return;
     if (order == "big") zip_->fail(*record, Code::unsupported, "a big-endian file");
     zip_->fail(*record, Code::corrupt, "the byte order is neither little nor big");
+  }
+
+  // They say nothing that a reader needs who takes every offset from the directory, but torch.load believes them.
+  void check_other_notes() const {
+    for (const char* name : {".format_version", ".storage_alignment"}) {
+      if (const zip::Record* record = zip_->find(name)) zip_->read(*record, options_.verify, kMaxNoteBytes);
+    }
   }
 
   pickle::LoadedStorage load_storage(const pickle::StorageReference& reference) {
