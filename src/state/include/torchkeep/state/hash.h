@@ -35,7 +35,7 @@ struct HashOptions {
 
 /// One hash of everything a Value says: kinds, keys and their order, numbers, texts, dtypes, shapes, elements, flags,
 /// quantizers, attributes. Left out is how it lies in memory: strides, offsets, device, and what is shared. So equal
-/// Values have equal hashes. The hash of a part does not depend on the whole (unless it refers back to its outside).
+/// Values have equal hashes. The hash of a part does not depend on the whole (unless the part holds back references).
 ///
 /// It is a tree of SHA-256 digests. Of a node, these bytes are hashed: the kind's name as text, then its content; a
 /// text is its length (u64) and its bytes, numbers are little-endian, a bool is one byte, an int a text in two's

@@ -29,6 +29,8 @@ class Integer {
   bool is_negative() const noexcept;
   /// Shortest little-endian two's complement; empty for 0.
   std::string to_twos_complement() const;
+  /// Decimal digits; of a number longer than 1,720 bytes (about 4,140 digits) only "an integer of N bytes", for the
+  /// digits would take quadratic time.
   std::string to_decimal() const;
 
   bool operator==(const Integer&) const = default;
