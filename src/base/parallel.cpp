@@ -4,6 +4,9 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #include <thread>
 #include <vector>
 
@@ -46,6 +49,12 @@ class Team {
 }  // namespace
 
 unsigned usable_cores() noexcept {
+#if defined(__linux__)
+  // taskset, batch systems and containers give a process some of the machine's cores; more threads than that would only
+  // get in each other's way.
+  cpu_set_t cores;
+  if (::sched_getaffinity(0, sizeof(cores), &cores) == 0) return std::max(1, CPU_COUNT(&cores));
+#endif
   return std::max(1u, std::thread::hardware_concurrency());
 }
 

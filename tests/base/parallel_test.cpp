@@ -3,6 +3,9 @@
 #include <atomic>
 #include <gtest/gtest.h>
 #include <mutex>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #include <set>
 #include <thread>
 #include <vector>
@@ -12,6 +15,23 @@
 
 namespace torchkeep {
 namespace {
+
+#if defined(__linux__)
+TEST(UsableCores, AreThoseThatTheProcessMayRunOn) {
+  cpu_set_t before;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof(before), &before), 0);
+  EXPECT_EQ(usable_cores(), static_cast<unsigned>(CPU_COUNT(&before)));
+  if (CPU_COUNT(&before) == 1) GTEST_SKIP() << "this process may run on one core only";
+  int first = 0;
+  while (!CPU_ISSET(first, &before)) ++first;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  ASSERT_EQ(::sched_setaffinity(0, sizeof(one), &one), 0);
+  EXPECT_EQ(usable_cores(), 1u);
+  ASSERT_EQ(::sched_setaffinity(0, sizeof(before), &before), 0);
+}
+#endif
 
 TEST(ParallelFor, CallsEveryIndexOnce) {
   for (const unsigned threads : {0u, 1u, 2u, 7u}) {
