@@ -86,6 +86,17 @@ TEST(Value, AWrongKeyNamesThePathAndWhatIsThere) {
   EXPECT_EQ(error_of([&] { value["loss"].to<int>(); }), "checkpoint.pt: key 'loss': expected int, found float 0.5");
 }
 
+TEST(Value, IntegersOfEveryTypeAreIndices) {
+  const Value list = List{10, 20};
+  EXPECT_EQ(list[std::size_t{1}].to<int>(), 20);
+  EXPECT_EQ(list[1u].to<int>(), 20);
+  EXPECT_EQ(list[std::int8_t{-1}].to<int>(), 20);
+  EXPECT_THROW(list[~std::uint64_t{0}], Error);
+  const Value dict = Dict{{~std::uint64_t{0}, "largest"}, {-1, "minus one"}};
+  EXPECT_EQ(dict[~std::uint64_t{0}].as_string(), "largest");
+  EXPECT_EQ(dict[-1].as_string(), "minus one");
+}
+
 TEST(Value, ReadingNeverInserts) {
   const Value value = example();
   EXPECT_THROW(value["absent"], Error);

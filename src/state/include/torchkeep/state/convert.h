@@ -74,11 +74,6 @@ Value make_opaque(Opaque value);
 std::int64_t to_int64(const Value& value, std::int64_t low, std::int64_t high);
 std::uint64_t to_uint64(const Value& value, std::uint64_t high);
 double to_double(const Value& value);
-
-template <class T>
-concept PlainInteger =
-    std::integral<T> && !std::same_as<T, bool> && !std::same_as<T, char> && !std::same_as<T, wchar_t> &&
-    !std::same_as<T, char8_t> && !std::same_as<T, char16_t> && !std::same_as<T, char32_t>;
 }  // namespace detail
 
 template <>

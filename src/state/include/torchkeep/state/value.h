@@ -83,6 +83,11 @@ namespace detail {
 struct Node;
 struct KeyPath;
 struct NodeAccess;
+
+template <class T>
+concept PlainInteger =
+    std::integral<T> && !std::same_as<T, bool> && !std::same_as<T, char> && !std::same_as<T, wchar_t> &&
+    !std::same_as<T, char8_t> && !std::same_as<T, char16_t> && !std::same_as<T, char32_t>;
 }  // namespace detail
 
 /// A handle to one node of a tree of plain data. Copying a Value copies the handle; changing one (set, append, erase)
@@ -130,7 +135,10 @@ class Value {
   Value operator[](std::string_view key) const;
   /// The value under an integer key of a mapping, or the i-th element of a sequence (negative counts from the end).
   Value operator[](std::int64_t index) const;
-  Value operator[](int index) const { return (*this)[static_cast<std::int64_t>(index)]; }
+  template <detail::PlainInteger I>
+  Value operator[](I index) const {
+    return std::in_range<std::int64_t>(index) ? (*this)[static_cast<std::int64_t>(index)] : at(Value(index));
+  }
   /// The value under any key.
   Value at(const Value& key) const;
   /// The value under `key`, or nothing when there is none. Throws mismatch when this is not a mapping.
