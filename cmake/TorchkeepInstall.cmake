@@ -27,6 +27,12 @@ if(TORCHKEEP_BUILD_TORCH)
   install(EXPORT torchkeepTorchTargets NAMESPACE torchkeep:: DESTINATION "${TORCHKEEP_PACKAGE_DIR}")
 endif()
 
+if(TARGET Liburing::liburing)
+  set(TORCHKEEP_FIND_LIBURING "find_dependency(Liburing)")
+  set(TORCHKEEP_PC_LIBURING " liburing")
+  install(FILES "${PROJECT_SOURCE_DIR}/cmake/FindLiburing.cmake" DESTINATION "${TORCHKEEP_PACKAGE_DIR}/modules")
+endif()
+
 # What find_package(torchkeep) reads. Patch releases of LibTorch fit each other, other releases do not.
 string(REGEX MATCH "^[0-9]+\\.[0-9]+" LibTorch_SERIES "${LibTorch_VERSION}")
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/torchkeepConfig.cmake.in"

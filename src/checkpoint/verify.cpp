@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // verify: a file, checked to the last byte without being loaded.
-#include <array>
-#include <span>
-
 #include <torchkeep/checkpoint/checkpoint.h>
+
+#include "threads.h"
 
 namespace torchkeep {
 
@@ -13,13 +12,7 @@ void verify(const std::string& path, const LoadOptions& options) {
   read.unknown_classes = options.unknown_classes;
   read.limits = options.limits;
   const PtFile file = open_pt(fs.open_read(path), read);
-  for (const auto& storage : file.storages) {
-    std::array<std::byte, 1> part{};
-    if (storage->nbytes() == 0)
-      load_storages(std::span(&storage, 1));  // only its header: there is nothing to keep
-    else
-      storage->read(0, part);  // the first read of a part checks the whole record, block by block
-  }
+  check_storages(file.storages, reading_threads(options.threads));
 }
 
 }  // namespace torchkeep

@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The file system of the running machine; the only file that calls rename, fsync and their kind.
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <limits>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <torchkeep/base/checked.h>
 
 #include "posix.h"
+#include "ring_file.h"
+#include "uring_queue.h"
 
 namespace torchkeep {
 namespace {
@@ -50,6 +55,28 @@ int allocate(int fd, std::uint64_t size) {
 #else
   fstore_t store{F_ALLOCATEALL, F_PEOFPOSMODE, 0, static_cast<off_t>(size), 0};
   return retry([&] { return ::fcntl(fd, F_PREALLOCATE, &store); }) == 0 ? 0 : errno;
+#endif
+}
+
+/// pwrite whose pages leave the cache once they are on the disk; -1 with EOPNOTSUPP where there is no such thing.
+ssize_t write_uncached(int fd, Bytes bytes, std::uint64_t offset) {
+#if defined(__linux__)
+  constexpr int kDontCache = 0x80;  // RWF_DONTCACHE of Linux 6.14, which older headers lack
+  const iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  return ::pwritev2(fd, &part, 1, static_cast<off_t>(offset), kDontCache);
+#else
+  static_cast<void>(fd), static_cast<void>(bytes), static_cast<void>(offset);
+  errno = EOPNOTSUPP;
+  return -1;
+#endif
+}
+
+/// A second descriptor of the open file, for direct I/O; not valid where that cannot be had.
+Descriptor open_direct([[maybe_unused]] const std::string& path) {
+#if defined(__linux__)
+  return Descriptor(retry([&] { return ::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW); }));
+#else
+  return Descriptor();
 #endif
 }
 
@@ -108,15 +135,15 @@ std::uint64_t file_size_limit() {
 
 class PosixFile final : public File {
  public:
-  PosixFile(Descriptor file, std::string path) : file_(std::move(file)), path_(std::move(path)) {}
+  PosixFile(Descriptor file, std::string path, bool uncached = false)
+      : file_(std::move(file)), path_(std::move(path)), uncached_(uncached) {}
 
   void write_at(std::uint64_t offset, Bytes bytes) override {
     const auto end = checked_add<std::uint64_t>(offset, bytes.size());
     if (!end || *end > size_limit_) fail_at(EFBIG, fmt::format("write {} bytes", bytes.size()), path_, offset);
     while (!bytes.empty()) {
       const std::size_t count = std::min(bytes.size(), kLargestTransfer);
-      const ssize_t written =
-          retry([&] { return ::pwrite(file_.get(), bytes.data(), count, static_cast<off_t>(offset)); });
+      const ssize_t written = retry([&] { return write_once(bytes.first(count), offset); });
       if (written <= 0) fail_at(written == 0 ? EIO : errno, fmt::format("write {} bytes", bytes.size()), path_, offset);
       bytes = bytes.subspan(static_cast<std::size_t>(written));
       offset += static_cast<std::uint64_t>(written);
@@ -145,9 +172,19 @@ class PosixFile final : public File {
   const std::string& path() const noexcept override { return path_; }
 
  private:
+  ssize_t write_once(Bytes bytes, std::uint64_t offset) {
+    if (uncached_) {
+      const ssize_t written = write_uncached(file_.get(), bytes, offset);
+      if (written >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS)) return written;
+      uncached_ = false;
+    }
+    return ::pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+  }
+
   Descriptor file_;
   std::string path_;
   std::uint64_t size_limit_ = file_size_limit();
+  std::atomic<bool> uncached_;
   int sync_error_ = 0;
 };
 
@@ -171,6 +208,15 @@ class PosixReadAt final : public ReadAt {
   }
 
   const std::string& name() const override { return path_; }
+
+  std::shared_ptr<const std::byte> map() const override {
+    const auto size = static_cast<std::size_t>(size_);
+    if (size == 0) return nullptr;
+    // Writable, so that whoever takes a tensor over may change it; MAP_PRIVATE keeps that from the file.
+    void* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file_.get(), 0);
+    if (memory == MAP_FAILED) return nullptr;
+    return {static_cast<const std::byte*>(memory), [memory, size](const std::byte*) { ::munmap(memory, size); }};
+  }
 
  private:
   [[noreturn]] void fail_short(std::uint64_t offset, const char* message) const {
@@ -207,7 +253,12 @@ class PosixFs final : public Fs {
       ::unlink(path.c_str());
       fail(error, fmt::format("give the file mode {:04o}", options.mode), path);
     }
-    return std::make_unique<PosixFile>(std::move(file), path);
+    auto plain = std::make_unique<PosixFile>(std::move(file), path, options.path != WritePath::page_cache);
+    if (options.path != WritePath::direct) return plain;
+    Descriptor direct = open_direct(path);
+    auto queue = direct.valid() ? posix::make_uring_queue(std::move(direct)) : nullptr;
+    if (queue == nullptr) return plain;
+    return make_ring_file(std::move(plain), std::move(queue), file_size_limit());
   }
 
   std::unique_ptr<File> open_write(const std::string& path) override {

@@ -47,7 +47,7 @@ struct Target {
   CreateOptions create;
 };
 
-Target find_target(Fs& fs, const std::string& path) {
+Target find_target(Fs& fs, const std::string& path, WritePath write_path) {
   if (path.empty()) throw Error(Code::invalid_argument, "expected the path of a file, found an empty one");
   Target target;
   target.path = resolve_links(fs, path);
@@ -62,6 +62,7 @@ Target find_target(Fs& fs, const std::string& path) {
   }
   target.exists = there.has_value();
   if (there) target.create = {.mode = there->mode, .exact_mode = true};
+  target.create.path = write_path;
   return target;
 }
 
@@ -198,7 +199,7 @@ bool is_number(std::string_view text) noexcept {
 }  // namespace
 
 void publish(Fs& fs, const std::string& path, const std::function<void(File&)>& fill, const PublishOptions& options) {
-  const Target target = find_target(fs, path);
+  const Target target = find_target(fs, path, options.write_path);
   const auto temporary = create_temporary(fs, target, path);  // 1
   File& file = temporary->file();
   try {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Value::clone(): a snapshot, built bottom-up with an explicit stack.
+// Value::clone(), a snapshot, and what else makes a Value from another by changing its tensors.
 #include <unordered_map>
+#include <vector>
 
 #include "node.h"
+#include "rebuild.h"
 
 namespace torchkeep {
 
@@ -12,8 +14,11 @@ using detail::NodeAccess;
 
 namespace {
 
-class Cloner {
+/// Bottom-up, with an explicit stack.
+class Rebuilder {
  public:
+  explicit Rebuilder(const detail::TensorChange& change) : change_(change) {}
+
   Value run(const Value& root) {
     push(root);
     while (!pending_.empty()) {
@@ -52,7 +57,7 @@ class Cloner {
     if (done_.contains(&node)) return;
     std::shared_ptr<Node> copy = detail::copy_node(node);
     detail::for_each_child(*copy, [this](const Value& child) { const_cast<Value&>(child) = replacement(child); });
-    if (auto* tensor = std::get_if<Tensor>(&copy->payload)) *tensor = snapshot(*tensor);
+    if (auto* tensor = std::get_if<Tensor>(&copy->payload)) *tensor = changed(*tensor);
     if (const auto* mapping = std::get_if<Mapping>(&copy->payload)) {
       Mapping rebuilt;  // keys that are hashed by identity have a new one
       rebuilt.reserve(mapping->size());
@@ -62,29 +67,36 @@ class Cloner {
     done_.emplace(&node, NodeAccess::wrap(std::move(copy)));
   }
 
-  Tensor snapshot(Tensor tensor) {
-    StoragePtr& copy = storages_[tensor.storage->identity()];
-    if (copy == nullptr) copy = materialize(*tensor.storage);
-    tensor.storage = copy;
+  Tensor changed(Tensor tensor) const {
+    change_(tensor);
     if (tensor.quantizer != nullptr) {
       auto quantizer = std::make_shared<Quantizer>(*tensor.quantizer);
       for (auto* part : {&quantizer->scales, &quantizer->zero_points}) {
-        if (*part != nullptr) *part = std::make_shared<const Tensor>(snapshot(**part));
+        if (*part != nullptr) *part = std::make_shared<const Tensor>(changed(**part));
       }
       tensor.quantizer = std::move(quantizer);
     }
     return tensor;
   }
 
+  const detail::TensorChange& change_;
   std::vector<Frame> pending_;
   std::unordered_map<const Node*, Value> done_;
-  std::unordered_map<const void*, StoragePtr> storages_;
 };
 
 }  // namespace
 
+Value detail::rebuild(const Value& value, const TensorChange& change) {
+  return Rebuilder(change).run(value);
+}
+
 Value Value::clone() const {
-  return Cloner().run(*this);
+  std::unordered_map<const void*, StoragePtr> copies;
+  return detail::rebuild(*this, [&copies](Tensor& tensor) {
+    StoragePtr& copy = copies[tensor.storage->identity()];
+    if (copy == nullptr) copy = materialize(*tensor.storage);
+    tensor.storage = copy;
+  });
 }
 
 }  // namespace torchkeep

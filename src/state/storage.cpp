@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fmt/format.h>
 
+#include <torchkeep/base/memory.h>
 #include <torchkeep/state/storage.h>
 
 namespace torchkeep {
@@ -13,10 +14,23 @@ constexpr std::uint64_t kAlignment = 64;  // a cache line, and what PyTorch's CP
 
 std::byte* allocate(std::uint64_t nbytes) {
   if (nbytes == 0) return nullptr;
+  const std::uint64_t alignment = nbytes < kHugePage ? kAlignment : kHugePage;
   const std::uint64_t rounded = (nbytes + kAlignment - 1) / kAlignment * kAlignment;
-  void* memory = rounded < nbytes ? nullptr : std::aligned_alloc(kAlignment, static_cast<std::size_t>(rounded));
-  if (memory == nullptr) throw Error(Code::refused, fmt::format("cannot get {} bytes of memory for a storage", nbytes));
+  void* memory = nullptr;
+  if (rounded < nbytes || ::posix_memalign(&memory, alignment, static_cast<std::size_t>(rounded)) != 0) {
+    throw Error(Code::refused, fmt::format("cannot get {} bytes of memory for a storage", nbytes));
+  }
+  const auto size = static_cast<std::size_t>(rounded);
+  prefer_huge_pages({static_cast<std::byte*>(memory), size});
   return static_cast<std::byte*>(memory);
+}
+
+void copy_from(Bytes memory, std::uint64_t offset, MutableBytes out) {
+  if (offset > memory.size() || out.size() > memory.size() - offset) {
+    throw Error(Code::invalid_argument,
+                fmt::format("bytes [{}, +{}) lie outside a storage of {} bytes", offset, out.size(), memory.size()));
+  }
+  if (!out.empty()) std::memcpy(out.data(), memory.data() + offset, out.size());
 }
 
 }  // namespace
@@ -38,11 +52,11 @@ OwnedStorage::OwnedStorage(Bytes bytes, std::string location) : OwnedStorage(byt
 }
 
 void OwnedStorage::read(std::uint64_t offset, MutableBytes out) const {
-  if (offset > nbytes_ || out.size() > nbytes_ - offset) {
-    throw Error(Code::invalid_argument,
-                fmt::format("bytes [{}, +{}) lie outside a storage of {} bytes", offset, out.size(), nbytes_));
-  }
-  if (!out.empty()) std::memcpy(out.data(), data_.get() + offset, out.size());
+  copy_from({data_.get(), static_cast<std::size_t>(nbytes_)}, offset, out);
+}
+
+void BorrowedStorage::read(std::uint64_t offset, MutableBytes out) const {
+  copy_from(memory_, offset, out);
 }
 
 StoragePtr materialize(const Storage& storage) {

@@ -72,5 +72,28 @@ TEST(Crc32, OfNothingKeepsTheSeed) {
   EXPECT_EQ(crc32({}, 0x1234'5678U), 0x1234'5678U);
 }
 
+TEST(Crc32, OfTwoRunsIsCombinedFromTheirOwn) {
+  const std::string bytes = sample(70'000);
+  const std::uint32_t whole = crc32(as_bytes(bytes));
+  for (const std::size_t split : {0, 1, 7, 64, 255, 256, 4096, 65'535, 69'999, 70'000}) {
+    const std::string_view text = bytes;
+    const std::uint32_t first = crc32(as_bytes(text.substr(0, split)));
+    const std::uint32_t second = crc32(as_bytes(text.substr(split)));
+    EXPECT_EQ(crc32_combine(first, second, bytes.size() - split), whole) << "split at " << split;
+  }
+}
+
+TEST(Crc32, IsCombinedForLengthsBeyondFourGibibytes) {
+  // Zeros behind "a", 2^33 of them, by doubling: the same rule applied again and again.
+  std::uint32_t zeros = crc32(as_bytes(std::string(1, '\0')));
+  std::uint64_t count = 1;
+  for (; count < (std::uint64_t{1} << 33); count *= 2) zeros = crc32_combine(zeros, zeros, count);
+  const std::uint32_t a = crc32(as_bytes("a"));
+  std::uint32_t expected = a;
+  std::uint32_t block = crc32(as_bytes(std::string(1 << 20, '\0')));
+  for (int i = 0; i < (1 << 13); ++i) expected = crc32_combine(expected, block, 1 << 20);
+  EXPECT_EQ(crc32_combine(a, zeros, count), expected);
+}
+
 }  // namespace
 }  // namespace torchkeep

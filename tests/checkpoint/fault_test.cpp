@@ -8,6 +8,7 @@
 #include "support/expect_error.h"
 #include "support/fault_fs.h"
 #include "support/memory_fs.h"
+#include "support/ring_fs.h"
 #include "support/small_disk.h"
 #include "support/temp_dir.h"
 #include "support/unprivileged.h"
@@ -27,14 +28,15 @@ Value state(int epoch) {
 }
 
 // Every call a save makes fails once, before or after it was done: the file is the old or the new one, whole.
-void every_call_fails_once(int error, testing::Fault::When when) {
+void every_call_fails_once(int error, testing::Fault::When when, bool through_ring = false) {
   for (std::size_t call = 1;; ++call) {
     MemoryFs disk;
     save(state(1), "a.pt", {.fs = &disk});
     FaultFs fs(disk, {.call = call, .error = error, .when = when});
     bool failed = false;
     try {
-      save(state(2), "a.pt", {.fs = &fs});
+      testing::RingFs ring(fs, {.block_size = 1 << 20, .alignment = 4096});
+      save(state(2), "a.pt", {.fs = through_ring ? static_cast<Fs*>(&ring) : &fs});
     } catch (const Error& found) {
       failed = true;
       EXPECT_EQ(found.system_error(), error) << "call " << call << ": " << found.what();
@@ -50,10 +52,13 @@ void every_call_fails_once(int error, testing::Fault::When when) {
 TEST(SaveFaults, AFullDiskLeavesTheOldFile) {
   every_call_fails_once(ENOSPC, testing::Fault::When::before);
   every_call_fails_once(ENOSPC, testing::Fault::When::halfway);
+  every_call_fails_once(ENOSPC, testing::Fault::When::before, true);
+  every_call_fails_once(ENOSPC, testing::Fault::When::halfway, true);
 }
 
 TEST(SaveFaults, AnIoErrorLeavesTheOldFileOrTheNew) {
   every_call_fails_once(EIO, testing::Fault::When::after);
+  every_call_fails_once(EIO, testing::Fault::When::after, true);
 }
 
 TEST(SaveFaults, LeavesNoTemporaryFileBehind) {
@@ -68,8 +73,10 @@ TEST(SaveFaults, ARealDiskThatIsFullKeepsTheOldFile) {
   const SmallDisk disk(4 << 20);
   if (!disk.mounted()) GTEST_SKIP() << disk.refusal();
   save(state(1), disk / "a.pt");
-  EXPECT_ERROR(save(state(2), disk / "a.pt"), Code::io, "a.pt");
-  EXPECT_TRUE(load(disk / "a.pt") == state(1));
+  for (const auto path : {WritePath::direct, WritePath::uncached, WritePath::page_cache}) {
+    EXPECT_ERROR(save(state(2), disk / "a.pt", {.write_path = path}), Code::io, "a.pt");
+    EXPECT_TRUE(load(disk / "a.pt") == state(1));
+  }
 }
 
 TEST(SaveFaults, AMissingFolderIsNamed) {

@@ -12,6 +12,7 @@
 
 #include "support/expect_error.h"
 #include "support/memory_fs.h"
+#include "support/ring_fs.h"
 #include "support/temp_dir.h"
 #include "support/whole_file.h"
 
@@ -58,6 +59,18 @@ class MemoryGround final : public Ground {
   MemoryFs memory_;
 };
 
+/// The one in memory, whose new files are written through a ring of blocks.
+class RingGround final : public Ground {
+ public:
+  Fs& fs() override { return ring_; }
+  std::string path(const std::string& name) const override { return memory_.path(name); }
+  void add_link(const std::string& name, const std::string& target) override { memory_.add_link(name, target); }
+
+ private:
+  MemoryGround memory_;
+  torchkeep::testing::RingFs ring_{memory_.fs()};
+};
+
 using MakeGround = std::unique_ptr<Ground> (*)();
 
 class EveryFs : public ::testing::TestWithParam<MakeGround> {
@@ -86,8 +99,11 @@ class EveryFs : public ::testing::TestWithParam<MakeGround> {
 INSTANTIATE_TEST_SUITE_P(
     Fs, EveryFs,
     ::testing::Values(MakeGround([]() -> std::unique_ptr<Ground> { return std::make_unique<PosixGround>(); }),
-                      MakeGround([]() -> std::unique_ptr<Ground> { return std::make_unique<MemoryGround>(); })),
-    [](const auto& info) { return info.index == 0 ? "Posix" : "Memory"; });
+                      MakeGround([]() -> std::unique_ptr<Ground> { return std::make_unique<MemoryGround>(); }),
+                      MakeGround([]() -> std::unique_ptr<Ground> { return std::make_unique<RingGround>(); })),
+    [](const auto& info) { return info.index == 0   ? "Posix"
+                                  : info.index == 1 ? "Memory"
+                                                    : "Ring"; });
 
 TEST_P(EveryFs, GivesBackWhatWasWrittenInAnyOrder) {
   const auto file = fs().create(path("a"), {});

@@ -8,6 +8,7 @@
 
 #include "support/crash_fs.h"
 #include "support/memory_fs.h"
+#include "support/ring_fs.h"
 #include "support/whole_file.h"
 
 namespace torchkeep {
@@ -82,6 +83,22 @@ TEST(PublishCrash, EveryImageIsOldOrNewAndNewOnceAcknowledged) {
   EXPECT_GT(verdict.count.images, 40U);
   EXPECT_EQ(verdict.neither, 0U) << verdict.first_story;
   EXPECT_EQ(verdict.acknowledged_but_lost, 0U) << verdict.first_story;
+}
+
+TEST(PublishCrash, TheSameThroughARingOfBlocks) {
+  const auto in_order = [](File& file) { file.write_at(0, as_bytes(kNew)); };
+  for (const std::function<void(File&)>& way :
+       {std::function<void(File&)>(fill), std::function<void(File&)>(in_order)}) {
+    for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+      const Verdict verdict = judge([&](Fs& inner) {
+        torchkeep::testing::RingFs fs(inner, {.seed = seed});
+        publish(fs, "/runs/a.pt", way, {.size = kNew.size()});
+      });
+      EXPECT_TRUE(verdict.count.exhaustive);
+      EXPECT_EQ(verdict.neither, 0U) << verdict.first_story;
+      EXPECT_EQ(verdict.acknowledged_but_lost, 0U) << verdict.first_story;
+    }
+  }
 }
 
 TEST(PublishCrash, TheSameThroughALinkIntoAnotherFolder) {

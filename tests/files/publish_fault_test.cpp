@@ -9,6 +9,7 @@
 
 #include "support/fault_fs.h"
 #include "support/memory_fs.h"
+#include "support/ring_fs.h"
 #include "support/temp_dir.h"
 #include "support/whole_file.h"
 
@@ -40,11 +41,13 @@ std::optional<Error> publish_new(Fs& fs, const std::string& path, const PublishO
 }
 
 /// Publishes over kOld in `folder` of `inner` with the fault and checks the promise. False: the fault was past the end.
-bool survives(Fs& inner, const std::string& folder, const Fault& fault, const PublishOptions& options) {
+bool survives(Fs& inner, const std::string& folder, const Fault& fault, const PublishOptions& options,
+              bool through_ring = false) {
   const std::string path = folder + "/a.pt";
   create_file(inner, path, kOld);
   FaultFs fs(inner, fault);
-  const auto error = publish_new(fs, path, options);
+  torchkeep::testing::RingFs ring(fs);
+  const auto error = publish_new(through_ring ? static_cast<Fs&>(ring) : fs, path, options);
   const std::vector<std::string> calls = fs.calls();
   const std::string faulty = fs.happened() ? calls.at(fault.call - 1) : "none";
   SCOPED_TRACE("failing call: " + faulty + ", errno " + std::to_string(fault.error));
@@ -80,6 +83,9 @@ TEST(PublishFault, EveryCallFailingInEveryWayKeepsTheOldOrTheNewFile) {
           memory.make_directory("/runs");
           Fault fault{.call = 1, .error = error, .and_ever_after = ever_after, .when = when};
           for (; survives(memory, "/runs", fault, options); ++fault.call) ++cases;
+          EXPECT_GE(fault.call, options.durable ? 10U : 8U);
+          fault.call = 1;
+          for (; survives(memory, "/runs", fault, options, true); ++fault.call) ++cases;
           EXPECT_GE(fault.call, options.durable ? 10U : 8U);
         }
       }

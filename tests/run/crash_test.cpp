@@ -21,6 +21,7 @@
 #include "support/crash_fs.h"
 #include "support/fault_fs.h"
 #include "support/memory_fs.h"
+#include "support/ring_fs.h"
 #include "support/whole_file.h"
 
 namespace torchkeep {
@@ -230,6 +231,18 @@ TEST(RunCrash, TheNextStartFindsEverythingThatWasToldSaved) {
   }
   RecordProperty("images", std::to_string(images));
   std::cout << images << " disk images of " << seed - 1 << " runs\n";
+}
+
+TEST(RunCrash, TheSameWhenCheckpointsAreWrittenThroughARingOfBlocks) {
+  std::size_t images = 0;
+  for (std::uint64_t seed = 1; images < 3000; ++seed) {
+    const Findings findings = examine(Scenario::draw(seed), seed, [seed](Fs& fs) {
+      return std::make_unique<torchkeep::testing::RingFs>(
+          fs, torchkeep::testing::RingSettings{.block_size = 1024, .alignment = 64, .seed = seed});
+    });
+    images += findings.images;
+    ASSERT_TRUE(findings.good()) << "seed " << seed << "\n" << findings.first_story;
+  }
 }
 
 // ---- protocols that are wrong, and must be noticed

@@ -11,6 +11,7 @@
 #include "fake_training.h"
 #include "support/fault_fs.h"
 #include "support/memory_fs.h"
+#include "support/ring_fs.h"
 #include "support/small_disk.h"
 #include "support/whole_file.h"
 
@@ -76,7 +77,7 @@ void expect_nothing_lost(MemoryFs& disk, const Outcome& outcome, const std::stri
   for (const std::string& name : disk.list("/run")) EXPECT_EQ(name.find(".tmp-"), std::string::npos) << story;
 }
 
-void every_call_fails(int error, bool ever_after, Fault::When when) {
+void every_call_fails(int error, bool ever_after, Fault::When when, bool through_ring = false) {
   const Disk start = killed_run();
   bool happened = true;
   std::size_t call = 1;
@@ -86,7 +87,8 @@ void every_call_fails(int error, bool ever_after, Fault::When when) {
     Outcome outcome;
     {
       FaultFs fs(disk, {.call = call, .error = error, .and_ever_after = ever_after, .when = when});
-      outcome = train_on(fs);
+      torchkeep::testing::RingFs ring(fs, {.block_size = 1024, .alignment = 64});
+      outcome = train_on(through_ring ? static_cast<Fs&>(ring) : fs);
       happened = fs.happened();
       if (happened) story = "call " + std::to_string(call) + ": " + fs.calls().at(call - 1);
     }
@@ -110,6 +112,12 @@ TEST(RunOnAFailingDisk, SurvivesShortWritesAndCallsThatFailAfterTheyWorked) {
     every_call_fails(ENOSPC, ever_after, Fault::When::halfway);
     every_call_fails(EIO, ever_after, Fault::When::after);
   }
+}
+
+TEST(RunOnAFailingDisk, SurvivesTheSameThroughARingOfBlocks) {
+  every_call_fails(ENOSPC, false, Fault::When::before, true);
+  every_call_fails(EIO, false, Fault::When::after, true);
+  every_call_fails(ENOSPC, true, Fault::When::halfway, true);
 }
 
 TEST(RunOnAFullDisk, TellsTheNumbersAndContinuesWhenThereIsRoomAgain) {

@@ -37,7 +37,7 @@ void check_magic(const ReadAt& file) {
 class PtReader {
  public:
   PtReader(std::shared_ptr<const ReadAt> file, const PtReadOptions& options)
-      : options_(options), zip_(std::make_shared<zip::Reader>(std::move(file), options.limits)) {}
+      : options_(options), zip_(std::make_shared<zip::Reader>(std::move(file), options.limits, options.map)) {}
 
   PtFile run() && {
     check_kind();

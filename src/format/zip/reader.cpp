@@ -44,7 +44,7 @@ void inflate(const Reader& reader, const Record& record, Bytes stored, MutableBy
 
 }  // namespace
 
-Reader::Reader(std::shared_ptr<const ReadAt> file, const Limits& limits) : file_(std::move(file)) {
+Reader::Reader(std::shared_ptr<const ReadAt> file, const Limits& limits, bool map) : file_(std::move(file)) {
   const Directory directory = find_directory(*file_, limits);
   directory_.resize(static_cast<std::size_t>(directory.size));
   file_->read_at(directory.offset, std::as_writable_bytes(std::span(directory_)));
@@ -62,6 +62,7 @@ Reader::Reader(std::shared_ptr<const ReadAt> file, const Limits& limits) : file_
   }
   check_layout(directory.offset);
   index_names();
+  if (map) mapping_ = file_->map();
 }
 
 // Records, with at least their name and payload, must not overlap each other or the directory.

@@ -76,7 +76,8 @@ struct Record {
 /// payloads in bulk passes over them anyway (check_local).
 class Reader {
  public:
-  Reader(std::shared_ptr<const ReadAt> file, const Limits& limits);
+  /// `map`: the whole file is mapped, where it can be.
+  Reader(std::shared_ptr<const ReadAt> file, const Limits& limits, bool map = false);
 
   const std::string& root() const noexcept { return root_; }
   const std::vector<Record>& records() const noexcept { return records_; }
@@ -84,6 +85,8 @@ class Reader {
   /// found before this: most files are read in their order.
   const Record* find(std::string_view name, const Record* previous = nullptr) const noexcept;
   const ReadAt& file() const noexcept { return *file_; }
+  /// All bytes of the file, or nullptr when it is not mapped.
+  const std::byte* mapping() const noexcept { return mapping_.get(); }
 
   /// Bytes that a local header without its extra field takes.
   std::uint64_t header_size(const Record& record) const noexcept;
@@ -107,6 +110,7 @@ class Reader {
   std::uint64_t check_room(Record& record, std::uint64_t limit) const;
 
   std::shared_ptr<const ReadAt> file_;
+  std::shared_ptr<const std::byte> mapping_;
   std::string directory_;  // the central entries; names point into it
   std::string root_;       // with the slash
   std::vector<Record> records_;

@@ -36,6 +36,8 @@ class ReadAt {
   virtual void read_at(std::uint64_t offset, MutableBytes out) const = 0;
   /// The name errors should give (a path; may be empty).
   virtual const std::string& name() const = 0;
+  /// All bytes mapped into memory, copy-on-write and unread; null where that cannot be done.
+  virtual std::shared_ptr<const std::byte> map() const { return nullptr; }
 };
 
 /// A ReadAt over memory that it owns.

@@ -2,6 +2,7 @@
 // save and load: a Value to a durable file and back.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include <torchkeep/files/fs.h>
@@ -19,6 +20,15 @@ struct SaveOptions {
   bool read_back = false;
   /// The file system to write to; null is the machine's.
   Fs* fs = nullptr;
+  /// Store of each storage only the part its tensors look at: a row of a huge table then costs a row. A tensor that is
+  /// alone on its storage and leaves gaps in that part becomes contiguous.
+  bool compact_views = false;
+  /// Which way the bytes take to the disk; the file is the same. Nothing: WritePath::direct for a durable save of 4 MiB
+  /// or more, WritePath::page_cache otherwise.
+  std::optional<WritePath> write_path = std::nullopt;
+  /// Threads that read back, as in LoadOptions. One thread writes, however many cores there are: two that write one
+  /// file are slower than one, and the CRCs it computes on the way cost less than the disk or the cache takes.
+  unsigned threads = 0;
 };
 
 /// How to load.
@@ -31,6 +41,24 @@ struct LoadOptions {
   Limits limits = {};
   /// The file system to read from; null is the machine's.
   Fs* fs = nullptr;
+  /// Map the file instead of reading it: opening costs the same whatever its size, and a tensor's record is read and
+  /// its CRC checked when its bytes are first wanted (Storage::data() or read()). The file must not be changed in place
+  /// meanwhile; replacing it is safe. Where it cannot be mapped, records are read when they are wanted.
+  bool map = false;
+  /// Threads that read and check, the caller's included; 0: one per core, but not more than 16.
+  unsigned threads = 0;
+};
+
+/// How to load into live memory.
+struct LoadIntoOptions {
+  /// Read and check the whole file before the first byte of a target is changed: twice the reading, and a damaged file
+  /// changes nothing.
+  bool verify_first = false;
+  /// See LoadOptions.
+  UnknownClasses unknown_classes = UnknownClasses::refuse;
+  Limits limits = {};
+  Fs* fs = nullptr;
+  unsigned threads = 0;
 };
 
 /// Writes `value` to `path` in torch.save's format, atomically: `path` holds the old file or the complete new one,
@@ -41,6 +69,15 @@ void save(const Value& value, const std::string& path, const SaveOptions& option
 
 /// Reads `path` whole into memory and checks every byte. Throws Error: not_found, corrupt, refused, unsupported, io.
 Value load(const std::string& path, const LoadOptions& options = {});
+
+/// Reads `path` straight into live memory, without a second copy of the state. `targets` is a Value built like the file
+/// whose tensors look at memory that may be overwritten (BorrowedStorage; state_dict() of a LibTorch module). Every
+/// tensor in it must be in the file, under the same key path and with the same shape and dtype; strides may differ. All
+/// of that is checked before the first byte is read: Error (mismatch) lists everything that does not fit. Then the
+/// records are read into place and their CRCs checked on the way; an Error (corrupt, io) after that says that the
+/// targets are partly overwritten. Returns the file's Value; its tensors are those of `targets` where there is one, and
+/// in memory of their own elsewhere.
+Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options = {});
 
 /// Reads every byte of `path` and checks all that load() checks, in little memory. Throws what load() would throw.
 void verify(const std::string& path, const LoadOptions& options = {});

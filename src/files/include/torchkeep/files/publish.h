@@ -19,6 +19,8 @@ struct PublishOptions {
   bool durable = true;
   /// Bytes that `fill` will write, when known: space is reserved first, so that a full disk is found out at once.
   std::optional<std::uint64_t> size = std::nullopt;
+  /// How the bytes are written.
+  WritePath write_path = WritePath::page_cache;
 };
 
 /// Creates or replaces the file `path` with what `fill` writes.

@@ -33,6 +33,10 @@ struct PtReadOptions {
   bool verify = true;
   UnknownClasses unknown_classes = UnknownClasses::refuse;
   Limits limits = {};
+  /// Map the file where that can be done: Storage::data() of a record then gives its bytes without a copy. The mapping
+  /// is private: what is written to it does not reach the file. A file that somebody cuts short while it is mapped ends
+  /// the program (SIGBUS); one that is replaced by rename does not change.
+  bool map = false;
 };
 
 /// The layout of the file that torch.save would write for `value`: records data.pkl, .format_version,

@@ -29,12 +29,13 @@ class RecordStorage final : public Storage {
 
   std::uint64_t nbytes() const noexcept override { return nbytes_; }
   void read(std::uint64_t offset, MutableBytes out) const override;
-  /// The bytes once load_storages() has read them; nullptr before.
-  const std::byte* data() const noexcept override { return memory_.get(); }
+  /// The bytes once load_storages() has read them, or where the file is mapped: then the first call checks the CRC.
+  /// Else, and for a damaged record, nullptr; read() says what is wrong.
+  const std::byte* data() const noexcept override;
   const std::string& location() const noexcept override;
 
  private:
-  friend class StorageLoader;
+  friend class RecordAccess;
   void prepare() const;
 
   std::shared_ptr<const zip::Reader> zip_;  // null once the bytes are in memory
@@ -47,9 +48,24 @@ class RecordStorage final : public Storage {
   mutable std::uint64_t data_offset_ = 0;  // of the payload in the file, once prepared_
 };
 
-/// Reads these storages (of one file) into memory, in the order of the file and each byte once, checking local headers
-/// and CRCs on the way. Small neighbours are read together. Afterwards they do not hold the file open.
-/// Not safe while another thread uses one of them.
-void load_storages(std::span<const std::shared_ptr<RecordStorage>> storages);
+/// Reads these storages into memory, in the order of the file and each byte once, checking local headers and CRCs on
+/// the way, by at most `threads` threads (0: one per core). Small neighbours are read together. Afterwards they do not
+/// hold the file open. Not safe while another thread uses one of them.
+void load_storages(std::span<const std::shared_ptr<RecordStorage>> storages, unsigned threads = 0);
+
+/// Throws what load_storages() would throw, and keeps nothing.
+void check_storages(std::span<const std::shared_ptr<RecordStorage>> storages, unsigned threads = 0);
+
+/// Bytes of a storage, wanted in memory of the caller's.
+struct ReadRequest {
+  StoragePtr storage;
+  std::uint64_t offset = 0;  ///< of the first byte wanted
+  MutableBytes out = {};
+};
+
+/// Fills every `out`. Records of a file that are wanted whole are read straight into place, in the order of the file
+/// and by at most `threads` threads (0: one per core), and their CRCs checked in the same pass; other storages one by
+/// one. The memory of the requests must not overlap. Throws what Storage::read throws; `out` may hold anything then.
+void read_storages(std::span<const ReadRequest> requests, unsigned threads = 0);
 
 }  // namespace torchkeep

@@ -21,6 +21,8 @@ class Storage {
   virtual void read(std::uint64_t offset, MutableBytes out) const = 0;
   /// All bytes, when they lie in memory that the CPU can read for as long as this storage lives; else nullptr.
   virtual const std::byte* data() const noexcept { return nullptr; }
+  /// The same memory, when its owner wants it overwritten by load_into(); else nullptr.
+  virtual std::byte* writable() const noexcept { return nullptr; }
   /// Two storages with equal identity are the same memory: they are written once and stay shared after a load.
   virtual const void* identity() const noexcept { return this; }
   /// Where PyTorch keeps it: "cpu", "cuda:0", "mps", "meta".
@@ -51,6 +53,24 @@ class OwnedStorage final : public Storage {
   std::unique_ptr<std::byte, Free> data_;
   std::uint64_t nbytes_;
   std::string location_;
+};
+
+/// Memory of the caller's, which load_into() may overwrite.
+class BorrowedStorage final : public Storage {
+ public:
+  /// `owner` is kept until the storage is destroyed; null when the memory outlives it anyway.
+  explicit BorrowedStorage(MutableBytes memory, std::shared_ptr<const void> owner = nullptr)
+      : memory_(memory), owner_(std::move(owner)) {}
+
+  std::uint64_t nbytes() const noexcept override { return memory_.size(); }
+  void read(std::uint64_t offset, MutableBytes out) const override;
+  const std::byte* data() const noexcept override { return memory_.data(); }
+  std::byte* writable() const noexcept override { return memory_.data(); }
+  const void* identity() const noexcept override { return memory_.data(); }
+
+ private:
+  MutableBytes memory_;
+  std::shared_ptr<const void> owner_;
 };
 
 /// A copy of any storage in owned memory (same location text).

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// load_into: a file straight into live memory.
+//
+//   1 match   every tensor of the targets with the file's, by key path: nothing is read but the pickle
+//   2 verify  the whole file, when asked to
+//   3 load    what no target wants, into memory of its own
+//   4 read    the records into the targets: from here on an error leaves them half old, half new
+#include <algorithm>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <set>
+#include <vector>
+
+#include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/state/walk.h>
+
+#include "threads.h"
+
+namespace torchkeep {
+namespace {
+
+constexpr std::size_t kDeepest = 1000;  // targets are built by a program, not read from a file
+
+/// A tensor whose elements do not lie as they do in the file: read, then put in place one by one.
+struct Scattered {
+  Tensor from;
+  Tensor to;
+};
+
+std::uint64_t first_byte(const Tensor& tensor) {
+  return static_cast<std::uint64_t>(tensor.storage_offset) * itemsize(tensor.dtype);
+}
+
+/// The elements fill the bytes between the first and the last one, in the same order on both sides.
+bool lie_alike(const Tensor& a, const Tensor& b) {
+  std::uint64_t last = 0;
+  for (std::size_t i = 0; i < a.sizes.size(); ++i) {
+    if (a.sizes[i] > 1 && a.strides[i] != b.strides[i]) return false;
+    last += static_cast<std::uint64_t>((a.sizes[i] - 1) * a.strides[i]);
+  }
+  return (last + 1) * itemsize(a.dtype) == a.nbytes();
+}
+
+/// Puts row-major elements where the tensor has them.
+void scatter(const std::string& elements, const Tensor& to) {
+  const std::size_t item = itemsize(to.dtype);
+  std::byte* const base = to.storage->writable() + first_byte(to);
+  std::vector<std::int64_t> index(to.sizes.size(), 0);
+  std::int64_t place = 0;
+  for (std::size_t done = 0; done < elements.size(); done += item) {
+    std::memcpy(base + place * static_cast<std::int64_t>(item), elements.data() + done, item);
+    for (std::size_t i = index.size(); i-- > 0;) {
+      place += to.strides[i];
+      if (++index[i] < to.sizes[i]) break;
+      place -= to.strides[i] * to.sizes[i];
+      index[i] = 0;
+    }
+  }
+}
+
+/// Why the file's tensor cannot be read into the target; empty when it can.
+std::string why_not(const Tensor& file, const Tensor& target) {
+  if (file.dtype != target.dtype) {
+    return fmt::format("{} in the file, {} here", to_string(file.dtype), to_string(target.dtype));
+  }
+  if (file.sizes != target.sizes) {
+    return fmt::format("shape [{}] in the file, [{}] here", fmt::join(file.sizes, ", "), fmt::join(target.sizes, ", "));
+  }
+  if (file.is_conj != target.is_conj || file.is_neg != target.is_neg) return "another conj or neg bit in the file";
+  if (file.quantizer != nullptr || target.quantizer != nullptr) return "quantized tensors are not read into place";
+  if (target.nbytes() > 0 && target.storage->writable() == nullptr) return "the target's memory cannot be written";
+  return {};
+}
+
+class Matcher {
+ public:
+  std::vector<ReadRequest> requests;
+  std::vector<Scattered> scattered;
+
+  /// The file's value with the targets' tensors in it.
+  Value match(const Value& target, const Value& file, std::size_t depth = 0) {
+    if (depth > kDeepest) throw Error(Code::invalid_argument, "targets that are nested too deeply");
+    if (target.is(Kind::tensor)) return match_tensor(target, file);
+    if (target.is_mapping()) return match_mapping(target, file, depth);
+    if (target.is_sequence()) return match_sequence(target, file, depth);
+    return file;
+  }
+
+  void finish(const Value& file) {
+    check_overlaps();
+    if (problems_.empty()) return;
+    file.fail(Code::mismatch, fmt::format("the file does not fit the targets, and nothing was changed: {}",
+                                          fmt::join(problems_, "; ")));
+  }
+
+ private:
+  Value match_tensor(const Value& target, const Value& file) {
+    if (!file.is(Kind::tensor)) {
+      problem(file, fmt::format("a {} in the file, a tensor here", to_string(file.kind())));
+      return file;
+    }
+    const Tensor& from = file.as_tensor();
+    const Tensor& to = target.as_tensor();
+    const std::string reason = why_not(from, to);
+    if (!reason.empty()) {
+      problem(file, reason);
+      return file;
+    }
+    to.validate();
+    if (to.nbytes() == 0) return target;
+    if (lie_alike(from, to)) {
+      const MutableBytes out(to.storage->writable() + first_byte(to), static_cast<std::size_t>(to.nbytes()));
+      requests.push_back({from.storage, first_byte(from), out});
+      paths_.push_back(file.key_path());
+    } else {
+      scattered.push_back({from, to});
+    }
+    return target;
+  }
+
+  Value match_mapping(const Value& target, const Value& file, std::size_t depth) {
+    if (!file.is_mapping()) {
+      problem(file, fmt::format("a {} in the file, a {} here", to_string(file.kind()), to_string(target.kind())));
+      return file;
+    }
+    Value merged = file;
+    for (const Entry& entry : target.items()) {
+      if (file.contains(entry.key))
+        merged.set(entry.key, match(entry.value, file.at(entry.key), depth + 1));
+      else if (has_tensor(entry.value))
+        problem(file, fmt::format("no key {}", describe(entry.key)));
+    }
+    return merged;
+  }
+
+  Value match_sequence(const Value& target, const Value& file, std::size_t depth) {
+    if (!file.is_sequence() || file.size() != target.size()) {
+      if (has_tensor(target)) problem(file, fmt::format("not the {} elements that are here", target.size()));
+      return file;
+    }
+    std::vector<Value> elements;
+    for (std::size_t i = 0; i < file.size(); ++i) {
+      const auto index = static_cast<std::int64_t>(i);
+      elements.push_back(match(target.elements()[i], file[index], depth + 1));
+    }
+    return Value::sequence(file.kind(), std::move(elements));
+  }
+
+  static bool has_tensor(const Value& value) {
+    bool found = false;
+    walk(value, [&found](const Visit& visit) {
+      found = visit.value.is(Kind::tensor);
+      return found ? Next::stop : Next::inside;
+    });
+    return found;
+  }
+
+  static std::string describe(const Value& key) {
+    return fmt::format("'{}'", Step{Step::Kind::key, key, 0, {}}.text());
+  }
+
+  void problem(const Value& file, const std::string& reason) {
+    const std::string path = file.key_path();
+    problems_.push_back(path.empty() ? reason : fmt::format("'{}': {}", path, reason));
+  }
+
+  // Targets that are one tensor must be one in the file too.
+  void check_overlaps() {
+    std::vector<std::size_t> order(requests.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) {
+      return std::pair(requests[a].out.data(), a) < std::pair(requests[b].out.data(), b);
+    });
+    std::vector<ReadRequest> distinct;
+    std::size_t last = 0;
+    for (const std::size_t i : order) {
+      const ReadRequest& request = requests[i];
+      if (!distinct.empty() && request.out.data() < distinct.back().out.data() + distinct.back().out.size()) {
+        const ReadRequest& before = distinct.back();
+        const bool same = before.storage == request.storage && before.offset == request.offset &&
+                          before.out.data() == request.out.data() && before.out.size() == request.out.size();
+        if (!same) {
+          problems_.push_back(
+              fmt::format("'{}' and '{}' share memory here and not in the file", paths_[last], paths_[i]));
+        }
+        continue;
+      }
+      distinct.push_back(request);
+      last = i;
+    }
+    requests = std::move(distinct);
+  }
+
+  std::vector<std::string> paths_;  // of the requests
+  std::vector<std::string> problems_;
+};
+
+void collect(const Tensor& tensor, std::set<const Storage*>& storages) {
+  storages.insert(tensor.storage.get());
+  if (tensor.quantizer == nullptr) return;
+  for (const auto& part : {tensor.quantizer->scales, tensor.quantizer->zero_points}) {
+    if (part != nullptr) collect(*part, storages);
+  }
+}
+
+/// Loads the records that the value still looks at.
+void load_rest(const PtFile& file, const Value& merged, unsigned threads) {
+  std::set<const Storage*> wanted;
+  walk(merged, [&wanted](const Visit& visit) {
+    if (visit.value.is(Kind::tensor)) collect(visit.value.as_tensor(), wanted);
+    return Next::inside;
+  });
+  std::vector<std::shared_ptr<RecordStorage>> rest;
+  for (const auto& storage : file.storages) {
+    if (wanted.contains(storage.get())) rest.push_back(storage);
+  }
+  load_storages(rest, threads);
+}
+
+void read(const Matcher& matcher, unsigned threads) {
+  try {
+    read_storages(matcher.requests, threads);
+    for (const Scattered& one : matcher.scattered) scatter(one.from.contiguous_bytes(), one.to);
+  } catch (const Error& error) {
+    throw Error(error.code(), error.message() + "; the targets are now partly overwritten: do not use them",
+                error.where())
+        .with_errno(error.system_error());
+  }
+}
+
+}  // namespace
+
+Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options) {
+  Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
+  const unsigned threads = reading_threads(options.threads);
+  PtReadOptions read_options;
+  read_options.unknown_classes = options.unknown_classes;
+  read_options.limits = options.limits;
+  const PtFile file = open_pt(fs.open_read(path), read_options);
+  const Value saved = file.value.from_file(path);
+  Matcher matcher;
+  const Value merged = matcher.match(targets, saved);  // 1
+  matcher.finish(saved);
+  if (options.verify_first) check_storages(file.storages, threads);  // 2
+  load_rest(file, merged, threads);                                  // 3
+  read(matcher, threads);                                            // 4
+  return merged.from_file(path);
+}
+
+}  // namespace torchkeep
