@@ -19,7 +19,7 @@ setup = $(if $(filter no,$(SETUP)),true,tools/setup)
 build = cmake --preset $(1) -ULibTorch_DIR --log-level=WARNING >/dev/null && cmake --build --preset $(1) $(if $(2),--target $(2))
 run_tests = ctest --preset $(1) -j $(JOBS)
 
-.PHONY: help demo test core asan clang crash install format format-check clean
+.PHONY: help demo test core python asan clang crash install format format-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ demo:  ## train, kill, resume, and prove that nothing was lost (writes a page wi
 	@build/release/bin/demo $(ARGS)
 
 test:  ## build and run every test
-	@$(setup) core torch format
+	@$(setup) core torch python format
 	@$(MAKE) format-check asan SETUP=no
 	@$(call build,release)
 	@$(call run_tests,release)
@@ -40,13 +40,17 @@ core:  ## build and test all that needs no LibTorch
 	@$(call build,core)
 	@$(call run_tests,core)
 
+python:  ## build the wheel, install it into a clean environment, and test it there
+	@$(setup) core torch python
+	@tools/test-wheel
+
 asan:  ## test the core under the address and undefined-behaviour sanitizers
 	@$(setup) core
 	@$(call build,asan)
 	@$(call run_tests,asan)
 
 clang:  ## build and run every test with clang
-	@$(setup) core torch clang
+	@$(setup) core torch python clang
 	@$(call build,clang)
 	@$(call run_tests,clang)
 

@@ -36,7 +36,7 @@ DURABILITY_CALL = re.compile(
     r"(?<![\w.>])((?:::|std::|std::filesystem::)?"
     r"(?:renameat2?|rename|fsync|fdatasync|syncfs|sync_file_range|unlinkat|unlink))\s*\(")
 # The seam: where these calls are declared as members, and where they are made.
-SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/posix_fs.cpp")
+SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/posix_fs.cpp", "python/src/watched_fs.h")
 # Symbols through which a library prints or ends the program that uses it.
 PRINTING_OR_ENDING = re.compile(
     r"^(stdout|stderr|_?_?(v?f?printf|v?dprintf)(_chk)?|puts|fputs|putchar|fputc|fwrite|perror|abort|exit|_exit"

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// torchkeep::Error <-> torchkeep.Error.
+#pragma once
+
+#include <torchkeep/base/error.h>
+
+#include "python.h"
+
+namespace torchkeep::python {
+
+/// Sets the Python exception that stands for `error`.
+void set_python_error(const Error& error);
+
+/// The Error that stands for a caught Python exception: a torchkeep.Error as it was, any other Exception as `fallback`
+/// with its type's name. Rethrows what is no Exception (KeyboardInterrupt, SystemExit).
+Error error_from_python(const nb::python_error& caught, Code fallback);
+
+/// Makes errors of the core Python exceptions from now on.
+void register_errors();
+
+}  // namespace torchkeep::python

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Walks a Value without recursion and builds Python objects bottom-up.
+#include "from_value.h"
+
+#include <deque>
+#include <unordered_map>
+#include <vector>
+
+#include <torchkeep/state/walk.h>
+
+#include "info_maker.h"
+#include "tensor_maker.h"
+
+namespace torchkeep::python {
+namespace {
+
+nb::object integer(const Integer& number) {
+  if (const auto small = number.to_int64()) return own(PyLong_FromLongLong(*small));
+  const std::string bytes = number.to_twos_complement();
+  const nb::object data = own(PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+  static PyObject* const from_bytes =
+      nb::object(nb::handle(reinterpret_cast<PyObject*>(&PyLong_Type)).attr("from_bytes")).release().ptr();
+  return nb::borrow(from_bytes)(data, "little", nb::arg("signed") = true);
+}
+
+PyObject* collections_type(const char* name) {
+  return nb::object(nb::module_::import_("collections").attr(name)).release().ptr();
+}
+
+bool is_container(Kind kind) {
+  return (kind >= Kind::list && kind <= Kind::frozenset) || kind == Kind::opaque;
+}
+
+class Builder {
+ public:
+  explicit Builder(LeafMaker& leaves) : leaves_(leaves) {}
+
+  nb::object run(const Value& root) {
+    nb::object result;
+    if (make(root, result)) return result;
+    for (;;) {
+      Frame& frame = frames_.back();
+      if (frame.built.size() < frame.count) {
+        nb::object child;
+        if (make(part(frame), child)) frames_.back().built.push_back(std::move(child));
+        continue;
+      }
+      nb::object done = leave(frame);
+      frames_.pop_back();
+      if (frames_.empty()) return done;
+      frames_.back().built.push_back(std::move(done));
+    }
+  }
+
+ private:
+  /// A value whose parts (keys and values of a mapping by turns; attributes last) are being built.
+  struct Frame {
+    Value value;
+    Value attributes;
+    nb::object object;  ///< a list, a dict or a tensor, made first
+    std::size_t count = 0;
+    std::vector<nb::object> built;
+    bool has_attributes() const noexcept { return !attributes.is_none(); }
+  };
+
+  bool make(const Value& value, nb::object& object) {
+    switch (value.kind()) {
+      case Kind::none:
+        return set(object, nb::none());
+      case Kind::boolean:
+        return set(object, nb::bool_(value.as_boolean()));
+      case Kind::integer:
+        return set(object, integer(value.as_integer()));
+      case Kind::real:
+        return set(object, own(PyFloat_FromDouble(value.as_real())));
+      case Kind::complex:
+        return set(object, own(PyComplex_FromDoubles(value.as_complex().real(), value.as_complex().imag())));
+      case Kind::bytes:
+        return set(object, own(PyBytes_FromStringAndSize(value.as_bytes().data(),
+                                                         static_cast<Py_ssize_t>(value.as_bytes().size()))));
+      case Kind::dtype:
+        return set(object, leaves_.dtype(value.as_dtype()));
+      case Kind::device:
+        return set(object, leaves_.device(value.as_device()));
+      case Kind::back_reference:
+        return set(object, labels_.at(value.label()));
+      default:
+        break;
+    }
+    nb::object& known = made_[value.id()];
+    if (known.is_valid()) return set(object, known);
+    if (value.is(Kind::string)) return set(object, known = from_text(value.as_string()));
+    if (value.is(Kind::bytearray)) {
+      return set(object, known = own(PyByteArray_FromStringAndSize(value.as_bytes().data(),
+                                                                   static_cast<Py_ssize_t>(value.as_bytes().size()))));
+    }
+    if (value.is(Kind::sparse_tensor) || value.is(Kind::nested_tensor))
+      return set(object, known = leaves_.compound(value));
+    return make_open(value, object, known);
+  }
+
+  bool make_open(const Value& value, nb::object& object, nb::object& known) {
+    Value attributes = value.attributes();
+    if (value.is(Kind::tensor) && attributes.is_none()) return set(object, known = leaves_.tensor(value));
+    enter(value, std::move(attributes));
+    return false;
+  }
+
+  void enter(const Value& value, Value attributes) {
+    Frame& frame = frames_.emplace_back();
+    frame.value = value;
+    frame.attributes = std::move(attributes);
+    frame.count = content_count(value) + frame.has_attributes();
+    frame.built.reserve(frame.count);
+    if (value.is(Kind::tensor)) frame.object = leaves_.tensor(value);
+    if (value.is(Kind::list)) frame.object = own(PyList_New(0));
+    if (value.is(Kind::dict)) frame.object = own(PyDict_New());
+    if (value.is(Kind::ordered_dict)) {
+      static PyObject* const type = collections_type("OrderedDict");
+      frame.object = own(PyObject_CallNoArgs(type));
+    }
+    if (value.label() != 0 && frame.object.is_valid()) labels_[value.label()] = frame.object;
+  }
+
+  static std::size_t content_count(const Value& value) {
+    if (value.is_mapping()) return 2 * value.items().size();
+    if (value.is(Kind::opaque)) return Parts(value).size();
+    return is_container(value.kind()) ? value.elements().size() : 0;
+  }
+
+  static const Value& part(const Frame& frame) {
+    const std::size_t i = frame.built.size();
+    if (frame.has_attributes() && i + 1 == frame.count) return frame.attributes;
+    if (frame.value.is_mapping()) {
+      const Entry& entry = frame.value.items()[i / 2];
+      return i % 2 == 0 ? entry.key : entry.value;
+    }
+    if (!frame.value.is(Kind::opaque)) return frame.value.elements()[i];
+    return Parts(frame.value).value(i);
+  }
+
+  nb::object leave(Frame& frame) {
+    nb::object attributes;
+    if (frame.has_attributes()) {
+      attributes = std::move(frame.built.back());
+      frame.built.pop_back();
+    }
+    nb::object object = finished(frame, attributes);
+    made_[frame.value.id()] = object;
+    return object;
+  }
+
+  nb::object finished(Frame& frame, const nb::object& attributes) {
+    switch (frame.value.kind()) {
+      case Kind::tensor:
+        return leaves_.with_attributes(frame.value, frame.object, attributes);
+      case Kind::list:
+        for (const nb::object& element : frame.built) check(PyList_Append(frame.object.ptr(), element.ptr()));
+        return frame.object;
+      case Kind::dict:
+      case Kind::ordered_dict:
+        fill(frame.object, frame.built);
+        if (attributes.is_valid()) set_attributes(frame.object, attributes);
+        return frame.object;
+      case Kind::counter: {
+        const nb::object counts = own(PyDict_New());
+        fill(counts, frame.built);
+        static PyObject* const type = collections_type("Counter");
+        return own(PyObject_CallOneArg(type, counts.ptr()));
+      }
+      case Kind::opaque:
+        return leaves_.opaque(frame.value, frame.built);
+      default:
+        return from_tuple(frame.value.kind(), tuple(frame.built));
+    }
+  }
+
+  nb::object from_tuple(Kind kind, nb::object tuple) {
+    if (kind == Kind::size) return leaves_.size(tuple);
+    if (kind == Kind::set) return own(PySet_New(tuple.ptr()));
+    if (kind == Kind::frozenset) return own(PyFrozenSet_New(tuple.ptr()));
+    return tuple;
+  }
+
+  static nb::object tuple(const std::vector<nb::object>& elements) {
+    nb::object tuple = own(PyTuple_New(static_cast<Py_ssize_t>(elements.size())));
+    for (std::size_t i = 0; i < elements.size(); ++i)
+      PyTuple_SET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i), nb::object(elements[i]).release().ptr());
+    return tuple;
+  }
+
+  static void fill(const nb::object& mapping, const std::vector<nb::object>& items) {
+    const bool is_plain = PyDict_CheckExact(mapping.ptr());
+    for (std::size_t i = 0; i < items.size(); i += 2) {
+      check(is_plain ? PyDict_SetItem(mapping.ptr(), items[i].ptr(), items[i + 1].ptr())
+                     : PyObject_SetItem(mapping.ptr(), items[i].ptr(), items[i + 1].ptr()));
+    }
+  }
+
+  static void set_attributes(const nb::object& object, const nb::object& attributes) {
+    Py_ssize_t position = 0;
+    PyObject* key = nullptr;
+    PyObject* value = nullptr;
+    while (PyDict_Next(attributes.ptr(), &position, &key, &value)) check(PyObject_SetAttr(object.ptr(), key, value));
+  }
+
+  static bool set(nb::object& place, nb::object object) {
+    place = std::move(object);
+    return true;
+  }
+
+  LeafMaker& leaves_;
+  std::deque<Frame> frames_;  // a deque: parts of one frame are looked at while another is added
+  std::unordered_map<const void*, nb::object> made_;  // by Value::id()
+  std::unordered_map<std::uint64_t, nb::object> labels_;
+};
+
+}  // namespace
+
+nb::object from_value(const Value& value, nb::handle map_location) {
+  const CollectionPause pause;
+  TensorMaker leaves(map_location);
+  return Builder(leaves).run(value);
+}
+
+nb::object describe_value(const Value& value) {
+  const CollectionPause pause;
+  InfoMaker leaves;
+  return Builder(leaves).run(value);
+}
+
+}  // namespace torchkeep::python

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Value -> Python objects.
+#pragma once
+
+#include <torchkeep/state/value.h>
+
+#include "python.h"
+
+namespace torchkeep::python {
+
+/// The objects torch.load(weights_only=True) would return. Tensors take over the Value's memory, which must be the
+/// reader's own and be used for nothing else. `map_location` is torch.load's (None: where it was saved from).
+nb::object from_value(const Value& value, nb::handle map_location);
+
+/// The same structure with a torchkeep.TensorInfo for every tensor; needs no PyTorch. Objects torchkeep does not
+/// interpret become torchkeep.ObjectInfo.
+nb::object describe_value(const Value& value);
+
+}  // namespace torchkeep::python

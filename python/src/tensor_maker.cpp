@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A tensor that covers its storage, which nearly all do, is handed to PyTorch in one call, through DLPack; the others
+// are views of a torch.UntypedStorage, made as torch.load makes them.
+#include "tensor_maker.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <numeric>
+
+#include "dlpack.h"
+
+namespace torchkeep::python {
+namespace {
+
+/// What a tensor made through DLPack holds on to.
+struct Lent {
+  DLManagedTensor managed;
+  StoragePtr storage;
+  std::vector<std::int64_t> sizes;
+  std::vector<std::int64_t> strides;
+};
+
+nb::object lend(const Torch& torch, StoragePtr storage, DLDataType type, std::vector<std::int64_t> sizes,
+                std::vector<std::int64_t> strides) {
+  auto* lent = new Lent{{}, std::move(storage), std::move(sizes), std::move(strides)};
+  DLTensor& tensor = lent->managed.dl_tensor;
+  tensor.data = const_cast<std::byte*>(lent->storage->data());
+  tensor.device = {1, 0};
+  tensor.ndim = static_cast<std::int32_t>(lent->sizes.size());
+  tensor.dtype = type;
+  tensor.shape = lent->sizes.data();
+  tensor.strides = lent->strides.data();
+  tensor.byte_offset = 0;
+  lent->managed.manager_ctx = lent;
+  lent->managed.deleter = [](DLManagedTensor* self) { delete static_cast<Lent*>(self->manager_ctx); };
+  const auto forget = [](PyObject* capsule) {
+    if (auto* unused = PyCapsule_IsValid(capsule, "dltensor")
+                           ? static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"))
+                           : nullptr) {
+      unused->deleter(unused);
+    }
+  };
+  PyObject* const capsule = PyCapsule_New(&lent->managed, "dltensor", forget);
+  if (capsule == nullptr) {
+    delete lent;
+    throw nb::python_error();
+  }
+  const nb::object holder = nb::steal(capsule);
+  return own(PyObject_CallOneArg(torch.from_dlpack.ptr(), holder.ptr()));
+}
+
+/// DLPack's name for a dtype, where every version of PyTorch knows it.
+std::optional<DLDataType> dlpack_type(DType dtype) {
+  const auto bits = static_cast<std::uint8_t>(8 * itemsize(dtype));
+  switch (dtype) {
+    case DType::float64:
+    case DType::float32:
+    case DType::float16:
+      return DLDataType{2, bits, 1};
+    case DType::bfloat16:
+      return DLDataType{4, bits, 1};
+    case DType::int64:
+    case DType::int32:
+    case DType::int16:
+    case DType::int8:
+      return DLDataType{0, bits, 1};
+    case DType::uint8:
+      return DLDataType{1, bits, 1};
+    case DType::boolean:
+      return DLDataType{6, bits, 1};
+    case DType::complex128:
+    case DType::complex64:
+      return DLDataType{5, bits, 1};
+    default:
+      return std::nullopt;
+  }
+}
+
+/// Whether the elements fill the storage from its first byte to its last, each once.
+bool covers(const Tensor& leaf) {
+  const std::uint64_t nbytes = leaf.storage->nbytes();
+  if (leaf.storage_offset != 0 || nbytes == 0 || leaf.nbytes() != nbytes) return false;
+  if (leaf.is_contiguous()) return true;
+  std::vector<std::size_t> order(leaf.sizes.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return leaf.strides[a] < leaf.strides[b]; });
+  std::int64_t expected = 1;
+  for (const std::size_t i : order) {
+    if (leaf.sizes[i] == 1) continue;
+    if (leaf.strides[i] != expected) return false;
+    expected *= leaf.sizes[i];
+  }
+  return true;
+}
+
+nb::object tuple_of(const std::vector<std::int64_t>& values) {
+  nb::object tuple = own(PyTuple_New(static_cast<Py_ssize_t>(values.size())));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    PyTuple_SET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i), own(PyLong_FromLongLong(values[i])).release().ptr());
+  return tuple;
+}
+
+}  // namespace
+
+TensorMaker::TensorMaker(nb::handle map_location) : torch_(Torch::get()) {
+  const nb::object text = map_location.is_none() ? nb::object() : nb::object(nb::str(map_location));
+  stays_on_cpu_ = text.is_valid() &&
+                  (PyUnicode_Check(map_location.ptr()) || Py_TYPE(map_location.ptr()) == torch_.device) &&
+                  PyUnicode_CompareWithASCIIString(text.ptr(), "cpu") == 0;
+  if (!stays_on_cpu_ && !map_location.is_none()) restorer_ = torch_.helpers.attr("restorer")(map_location);
+}
+
+nb::object TensorMaker::tensor(const Value& value) {
+  const Tensor& leaf = value.as_tensor();
+  nb::object tensor = plain(leaf);
+  if (leaf.is_conj || leaf.is_neg) tensor = torch_.helpers.attr("finish")(tensor, leaf.is_conj, leaf.is_neg);
+  if (leaf.is_parameter) {
+    PyObject* const arguments[] = {reinterpret_cast<PyObject*>(torch_.parameter), tensor.ptr(),
+                                   leaf.requires_grad ? Py_True : Py_False};
+    return own(PyObject_Vectorcall(torch_.make_subclass.ptr(), arguments, 3, nullptr));
+  }
+  static const Name kRequiresGrad("requires_grad");
+  if (leaf.requires_grad) check(PyObject_SetAttr(tensor.ptr(), kRequiresGrad.ptr(), Py_True));
+  return tensor;
+}
+
+nb::object TensorMaker::plain(const Tensor& leaf) {
+  if (leaf.storage->location() == "meta")
+    return torch_.helpers.attr("meta")(dtype(leaf.dtype), tuple_of(leaf.sizes), tuple_of(leaf.strides));
+  const bool on_cpu = stays_on_cpu_ || (!restorer_.is_valid() && leaf.storage->location() == "cpu");
+  if (!on_cpu || leaf.quantizer != nullptr || !covers(leaf)) return view(leaf);
+  nb::object& known = storages_[leaf.storage->identity()];
+  const auto type = dlpack_type(leaf.dtype);
+  if (known.is_valid() || !type) return view(leaf);
+  nb::object tensor = lend(torch_, leaf.storage, *type, leaf.sizes, leaf.strides);
+  known = tensor;
+  return tensor;
+}
+
+nb::object TensorMaker::view(const Tensor& leaf) {
+  const nb::object storage = untyped(leaf.storage);
+  const nb::object sizes = tuple_of(leaf.sizes);
+  const nb::object strides = tuple_of(leaf.strides);
+  if (leaf.quantizer == nullptr)
+    return torch_.helpers.attr("strided")(storage, dtype(leaf.dtype), leaf.storage_offset, sizes, strides);
+  const Quantizer& quantizer = *leaf.quantizer;
+  const nb::object scheme = from_text(quantizer.scheme);
+  const nb::object parts =
+      quantizer.scales == nullptr
+          ? nb::object(nb::make_tuple(scheme, quantizer.scale, quantizer.zero_point))
+          : nb::object(nb::make_tuple(scheme, plain(*quantizer.scales), plain(*quantizer.zero_points), quantizer.axis));
+  return torch_.helpers.attr("quantized")(storage, dtype(leaf.dtype), leaf.storage_offset, sizes, strides, parts);
+}
+
+/// The torch.UntypedStorage that stands for a storage of the file.
+nb::object TensorMaker::untyped(const StoragePtr& storage) {
+  static const Name kStorage("untyped_storage");
+  nb::object& known = storages_[storage->identity()];
+  if (known.is_valid() && Py_TYPE(known.ptr()) == torch_.untyped_storage) return known;
+  if (known.is_valid()) return known = call_method(known.ptr(), kStorage);
+  if (storage->nbytes() == 0) {
+    known = own(PyObject_CallFunction(reinterpret_cast<PyObject*>(torch_.untyped_storage), "i", 0));
+  } else {
+    const auto nbytes = static_cast<std::int64_t>(storage->nbytes());
+    known = call_method(lend(torch_, storage, {1, 8, 1}, {nbytes}, {1}).ptr(), kStorage);
+  }
+  const bool on_cpu = stays_on_cpu_ || (!restorer_.is_valid() && storage->location() == "cpu");
+  if (on_cpu) return known;
+  const nb::object restorer = restorer_.is_valid() ? restorer_ : torch_.helpers.attr("restorer")(nb::none());
+  return known = restorer(known, from_text(storage->location()));
+}
+
+nb::object TensorMaker::with_attributes(const Value&, nb::object tensor, const nb::object& attributes) {
+  Py_ssize_t position = 0;
+  PyObject* key = nullptr;
+  PyObject* attribute = nullptr;
+  while (PyDict_Next(attributes.ptr(), &position, &key, &attribute))
+    check(PyObject_SetAttr(tensor.ptr(), key, attribute));
+  return tensor;
+}
+
+nb::object TensorMaker::part(const Value& value) {
+  return value.is_none() ? nb::object(nb::none()) : tensor(value);
+}
+
+nb::object TensorMaker::compound(const Value& value) {
+  if (value.is(Kind::nested_tensor)) {
+    const NestedTensor& nested = value.as_nested_tensor();
+    return torch_.helpers.attr("nested")(part(nested.buffer), part(nested.sizes), part(nested.strides),
+                                         part(nested.offsets));
+  }
+  const SparseTensor& sparse = value.as_sparse_tensor();
+  const nb::object coalesced =
+      sparse.is_coalesced ? nb::object(nb::bool_(*sparse.is_coalesced)) : nb::object(nb::none());
+  return torch_.helpers.attr("sparse")(from_text(sparse.layout), part(sparse.indices), part(sparse.plain),
+                                       part(sparse.values), tuple_of(sparse.sizes), coalesced);
+}
+
+nb::object TensorMaker::device(const Device& device) {
+  return own(PyObject_CallOneArg(reinterpret_cast<PyObject*>(torch_.device), from_text(device.name).ptr()));
+}
+
+nb::object TensorMaker::size(const nb::object& tuple) {
+  return own(PyObject_CallOneArg(reinterpret_cast<PyObject*>(torch_.size), tuple.ptr()));
+}
+
+nb::object TensorMaker::opaque(const Value& value, std::span<const nb::object>) {
+  const Opaque& object = value.as_opaque();
+  if (object.form == Opaque::Form::persistent && object.args.is(Kind::tensor)) {
+    const Tensor& all = object.args.as_tensor();
+    return torch_.helpers.attr("typed_storage")(untyped(all.storage), dtype(all.dtype));
+  }
+  value.fail(Code::refused, fmt::format("an object of class {}.{}", object.module, object.name));
+}
+
+}  // namespace torchkeep::python

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Tensor leaves -> torch.Tensor.
+#pragma once
+
+#include <unordered_map>
+
+#include "leaf_maker.h"
+#include "torch_bridge.h"
+
+namespace torchkeep::python {
+
+/// Makes the objects of torch.load(weights_only=True).
+class TensorMaker final : public LeafMaker {
+ public:
+  explicit TensorMaker(nb::handle map_location);
+
+  nb::object tensor(const Value& value) override;
+  nb::object with_attributes(const Value& value, nb::object tensor, const nb::object& attributes) override;
+  nb::object compound(const Value& value) override;
+  nb::object dtype(DType dtype) override { return torch_.dtype(dtype); }
+  nb::object device(const Device& device) override;
+  nb::object size(const nb::object& tuple) override;
+  nb::object opaque(const Value& value, std::span<const nb::object> parts) override;
+
+ private:
+  nb::object plain(const Tensor& leaf);
+  nb::object view(const Tensor& leaf);
+  nb::object direct(const Tensor& leaf);
+  nb::object untyped(const StoragePtr& storage);
+  nb::object part(const Value& value);
+
+  const Torch& torch_;
+  nb::object restorer_;        ///< torch's own, None where everything stays on or goes to the CPU
+  bool stays_on_cpu_ = false;  ///< whatever the storage's location
+  /// By identity: an UntypedStorage, or the tensor that covers it (whose storage nobody has asked for yet).
+  std::unordered_map<const void*, nb::object> storages_;
+};
+
+}  // namespace torchkeep::python

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Reads the parts of a tensor by its Python attributes: some fifteen short calls from C++.
+#include "tensor_reader.h"
+
+#include <fmt/format.h>
+
+namespace torchkeep::python {
+namespace {
+
+std::vector<std::int64_t> integers(const nb::object& tuple) {
+  const auto count = static_cast<std::size_t>(PyTuple_GET_SIZE(tuple.ptr()));
+  std::vector<std::int64_t> values(count);
+  for (std::size_t i = 0; i < count; ++i)
+    values[i] = to_int64(PyTuple_GET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i)));
+  return values;
+}
+
+}  // namespace
+
+Value TensorReader::read(PyObject* tensor) {
+  static const Name kLayout("layout");
+  static const Name kIsNested("is_nested");
+  if (attribute(tensor, kLayout).ptr() != torch_.strided.ptr()) return read_sparse(tensor);
+  if (is_true(attribute(tensor, kIsNested))) return read_nested(tensor);
+  return detail::make_tensor(read_strided(tensor));
+}
+
+Tensor TensorReader::read_strided(PyObject* tensor) {
+  static const Name kDtype("dtype");
+  static const Name kShape("shape");
+  static const Name kStride("stride");
+  static const Name kOffset("storage_offset");
+  static const Name kRequiresGrad("requires_grad");
+  static const Name kIsConj("is_conj");
+  static const Name kIsNeg("is_neg");
+  const nb::object dtype = attribute(tensor, kDtype);
+  if (dtype.ptr() != last_dtype_object_) {
+    const auto known = torch_.dtype_of(dtype.ptr());
+    if (!known) throw Error(Code::unsupported, fmt::format("a tensor of {}", nb::repr(dtype).c_str()));
+    last_dtype_ = *known;
+    last_dtype_object_ = dtype.ptr();
+  }
+  Tensor leaf;
+  leaf.dtype = last_dtype_;
+  leaf.sizes = integers(attribute(tensor, kShape));
+  leaf.strides = integers(call_method(tensor, kStride));
+  leaf.storage_offset = to_int64(call_method(tensor, kOffset).ptr());
+  leaf.requires_grad = is_true(attribute(tensor, kRequiresGrad));
+  leaf.is_parameter = Py_TYPE(tensor) == torch_.parameter;
+  leaf.is_conj = info(leaf.dtype).kind == DTypeClass::complex && is_true(call_method(tensor, kIsConj));
+  leaf.is_neg = is_true(call_method(tensor, kIsNeg));
+  leaf.storage = storage(tensor);
+  if (info(leaf.dtype).kind == DTypeClass::quantized) leaf.quantizer = quantizer(tensor);
+  return leaf;
+}
+
+StoragePtr TensorReader::storage(PyObject* tensor) {
+  static const Name kStorage("untyped_storage");
+  static const Name kIdentity("_cdata");
+  static const Name kDevice("device");
+  nb::object storage = call_method(tensor, kStorage);
+  const nb::object number = attribute(storage.ptr(), kIdentity);
+  const std::uintptr_t identity = PyLong_AsSize_t(number.ptr());
+  if (PyErr_Occurred() != nullptr) throw nb::python_error();
+  StoragePtr& known = storages_[identity];
+  if (known == nullptr) known = make_storage(std::move(storage), attribute(tensor, kDevice).ptr());
+  return known;
+}
+
+StoragePtr TensorReader::make_storage(nb::object storage, PyObject* device) {
+  static const Name kType("type");
+  static const Name kData("data_ptr");
+  static const Name kBytes("nbytes");
+  static const Name kCpu("cpu");
+  std::shared_ptr<const std::string> location;
+  const nb::object type = attribute(device, kType);
+  keep_->add(storage);  // also of another device: its address stands for it
+  if (PyUnicode_CompareWithASCIIString(type.ptr(), "meta") == 0) {
+    return std::make_shared<TorchStorage>(keep_, nullptr, 0, std::make_shared<const std::string>("meta"));
+  }
+  if (PyUnicode_CompareWithASCIIString(type.ptr(), "cpu") != 0) {
+    location = std::make_shared<const std::string>(to_text(torch_.helpers.attr("location_of")(storage).ptr()));
+    storage = call_method(storage.ptr(), kCpu);
+    keep_->add(storage);
+  }
+  const auto nbytes = static_cast<std::uint64_t>(to_int64(call_method(storage.ptr(), kBytes).ptr()));
+  const nb::object address = call_method(storage.ptr(), kData);
+  const auto* data = static_cast<const std::byte*>(PyLong_AsVoidPtr(address.ptr()));
+  if (data == nullptr && nbytes > 0) throw Error(Code::unsupported, "a tensor whose memory cannot be read");
+  return std::make_shared<TorchStorage>(keep_, data, nbytes, std::move(location));
+}
+
+std::shared_ptr<const Quantizer> TensorReader::quantizer(PyObject* tensor) {
+  const auto parts = nb::cast<nb::tuple>(nb::object(torch_.helpers.attr("quantizer_of")(nb::borrow(tensor))));
+  Quantizer quantizer;
+  quantizer.scheme = to_text(nb::object(parts[0]).ptr());
+  if (parts.size() == 3) {
+    quantizer.scale = nb::cast<double>(parts[1]);
+    quantizer.zero_point = nb::cast<std::int64_t>(parts[2]);
+  } else {
+    const auto part = [&](std::size_t i) { return std::make_shared<const Tensor>(read_part(parts[i]).as_tensor()); };
+    quantizer.scales = part(1);
+    quantizer.zero_points = part(2);
+    quantizer.axis = nb::cast<std::int64_t>(parts[3]);
+  }
+  return std::make_shared<const Quantizer>(std::move(quantizer));
+}
+
+Value TensorReader::read_part(const nb::object& part) {
+  if (part.is_none()) return {};
+  Value value = detail::make_tensor(read_strided(part.ptr()));
+  keep_->add(part);
+  return value;
+}
+
+Value TensorReader::read_sparse(PyObject* tensor) {
+  const auto parts = nb::cast<nb::tuple>(nb::object(torch_.helpers.attr("sparse_parts")(nb::borrow(tensor))));
+  SparseTensor sparse;
+  sparse.layout = to_text(nb::object(parts[0]).ptr());
+  sparse.indices = read_part(parts[1]);
+  sparse.plain = read_part(parts[2]);
+  sparse.values = read_part(parts[3]);
+  sparse.sizes = integers(parts[4]);
+  if (!nb::object(parts[5]).is_none()) sparse.is_coalesced = nb::cast<bool>(parts[5]);
+  return detail::make_sparse_tensor(std::move(sparse));
+}
+
+Value TensorReader::read_nested(PyObject* tensor) {
+  const auto parts = nb::cast<nb::tuple>(nb::object(torch_.helpers.attr("nested_parts")(nb::borrow(tensor))));
+  return detail::make_nested_tensor(
+      {read_part(parts[0]), read_part(parts[1]), read_part(parts[2]), read_part(parts[3])});
+}
+
+}  // namespace torchkeep::python

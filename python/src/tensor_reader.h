@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// torch.Tensor -> the tensor leaf of a Value.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include <torchkeep/state/value.h>
+
+#include "storages.h"
+#include "torch_bridge.h"
+
+namespace torchkeep::python {
+
+/// Reads tensors; those that share a torch.UntypedStorage share the Storage. One per conversion.
+class TensorReader {
+ public:
+  explicit TensorReader(const Torch& torch) : torch_(torch) {}
+  /// Of an exact torch.Tensor or torch.nn.Parameter, of any layout.
+  Value read(PyObject* tensor);
+
+ private:
+  Tensor read_strided(PyObject* tensor);
+  Value read_sparse(PyObject* tensor);
+  Value read_nested(PyObject* tensor);
+  Value read_part(const nb::object& part);
+  std::shared_ptr<const Quantizer> quantizer(PyObject* tensor);
+  StoragePtr storage(PyObject* tensor);
+  StoragePtr make_storage(nb::object storage, PyObject* device);
+
+  const Torch& torch_;
+  std::shared_ptr<Keep> keep_ = std::make_shared<Keep>();
+  std::unordered_map<std::uintptr_t, StoragePtr> storages_;  // by the address of the StorageImpl
+  PyObject* last_dtype_object_ = nullptr;                    // the last dtype seen, and what it is
+  DType last_dtype_ = DType::float32;
+};
+
+}  // namespace torchkeep::python

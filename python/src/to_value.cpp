@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Walks Python objects without recursion: containers that are not finished stand on a stack of frames.
+#include "to_value.h"
+
+#include <fmt/format.h>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "tensor_reader.h"
+#include "torch_bridge.h"
+
+namespace torchkeep::python {
+namespace {
+
+/// The containers and leaves that are not built in, found once.
+struct Types {
+  PyTypeObject* counter;
+  PyTypeObject* ordered_dict = &PyODict_Type;
+
+  static const Types& get() {
+    static const Types types{reinterpret_cast<PyTypeObject*>(
+        nb::object(nb::module_::import_("collections").attr("Counter")).release().ptr())};
+    return types;
+  }
+};
+
+Integer to_integer(PyObject* number) {
+  int overflow = 0;
+  const long long small = PyLong_AsLongLongAndOverflow(number, &overflow);
+  if (overflow == 0) {
+    if (small == -1 && PyErr_Occurred() != nullptr) throw nb::python_error();
+    return small;
+  }
+  const nb::object object = nb::borrow(number);
+  const nb::object size = nb::int_(nb::cast<std::size_t>(object.attr("bit_length")()) / 8 + 1);
+  const nb::object bytes = object.attr("to_bytes")(size, "little", nb::arg("signed") = true);
+  return Integer::from_twos_complement(
+      {PyBytes_AS_STRING(bytes.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(bytes.ptr()))});
+}
+
+std::string type_name(PyObject* object) {
+  const nb::object type = nb::borrow(reinterpret_cast<PyObject*>(Py_TYPE(object)));
+  const std::string module = nb::cast<std::string>(nb::str(type.attr("__module__")));
+  const std::string name = nb::cast<std::string>(nb::str(type.attr("__qualname__")));
+  return module == "builtins" ? name : module + "." + name;
+}
+
+/// What to do with an object of a class that is not plain data.
+std::string advice(PyObject* object) {
+  if (nb::hasattr(object, "state_dict")) return "save its state_dict()";
+  if (PyCallable_Check(object)) return "code is not saved; leave it out";
+  if (PyDict_Check(object)) return "save dict(...) of it";
+  if (PyList_Check(object)) return "save list(...) of it";
+  if (PyTuple_Check(object)) return "save tuple(...) of it";
+  if (PyFloat_Check(object)) return "save float(...) of it";
+  if (PyLong_Check(object)) return "save int(...) of it";
+  if (PyUnicode_Check(object)) return "save str(...) of it";
+  if (nb::hasattr(object, "__array__") && !nb::hasattr(object, "__torch_function__"))
+    return "save torch.as_tensor(...) or .item() of it";
+  return "save plain data and tensors";
+}
+
+[[noreturn]] void refuse(PyObject* object) {
+  throw Error(Code::unsupported, fmt::format("an object of class {}, which PyTorch's safe loader would refuse; {}",
+                                             type_name(object), advice(object)));
+}
+
+class Converter {
+ public:
+  Value run(PyObject* root) {
+    try {
+      return convert(root);
+    } catch (const Error& error) {
+      throw error.at({.file = {}, .record = {}, .offset = {}, .key = key_path()});
+    }
+  }
+
+ private:
+  /// A container: of `children` (keys and values of a mapping by turns; attributes last), `values` are converted.
+  struct Frame {
+    nb::object object;
+    Kind kind;
+    bool has_attributes = false;
+    Value tensor;  ///< of Kind::tensor, whose only child are its attributes
+    std::vector<nb::object> children;
+    std::vector<Value> values;
+  };
+
+  Value convert(PyObject* root) {
+    Value result;
+    if (make(root, result)) return result;
+    for (;;) {
+      Frame& frame = frames_.back();
+      if (frame.values.size() < frame.children.size()) {
+        Value child;
+        if (make(frame.children[frame.values.size()].ptr(), child)) frames_.back().values.push_back(std::move(child));
+        continue;
+      }
+      Value done = leave(frame);
+      frames_.pop_back();
+      if (frames_.empty()) return done;
+      frames_.back().values.push_back(std::move(done));
+    }
+  }
+
+  /// Makes the Value of a leaf or of something made before; otherwise opens a frame and returns false.
+  bool make(PyObject* object, Value& value) {
+    PyTypeObject* const type = Py_TYPE(object);
+    if (object == Py_None) return true;
+    if (type == &PyUnicode_Type) return remembered(object, value, [&] { return Value::string(to_text(object)); });
+    if (type == &PyBool_Type) return set(value, detail::make_boolean(object == Py_True));
+    if (type == &PyLong_Type) return set(value, detail::make_integer(to_integer(object)));
+    if (type == &PyFloat_Type) return set(value, detail::make_real(PyFloat_AS_DOUBLE(object)));
+    if (type == &PyComplex_Type) {
+      return set(value, detail::make_complex({PyComplex_RealAsDouble(object), PyComplex_ImagAsDouble(object)}));
+    }
+    if (type == &PyBytes_Type) {
+      return set(value, Value::bytes({PyBytes_AS_STRING(object), static_cast<std::size_t>(PyBytes_GET_SIZE(object))}));
+    }
+    if (type == &PyByteArray_Type) {
+      return remembered(object, value, [&] {
+        return Value::bytes({PyByteArray_AS_STRING(object), static_cast<std::size_t>(PyByteArray_GET_SIZE(object))},
+                            Kind::bytearray);
+      });
+    }
+    if (const auto found = made_.find(object); found != made_.end()) return set(value, found->second);
+    if (const auto open = open_.find(object); open != open_.end()) {
+      if (open->second == 0) open->second = Value::new_label();
+      return set(value, Value::back_reference(open->second));
+    }
+    return make_object(object, type, value);
+  }
+
+  bool make_object(PyObject* object, PyTypeObject* type, Value& value) {
+    if (type == &PyDict_Type) return enter(object, Kind::dict);
+    if (type == &PyList_Type) return enter(object, Kind::list);
+    if (type == &PyTuple_Type) return enter(object, Kind::tuple);
+    if (type == Types::get().ordered_dict) return enter(object, Kind::ordered_dict);
+    if (type == &PySet_Type) return enter(object, Kind::set);
+    if (type == &PyFrozenSet_Type) return enter(object, Kind::frozenset);
+    if (type == Types::get().counter) return enter(object, Kind::counter);
+    if (torch_ == nullptr) torch_ = Torch::if_imported();
+    if (torch_ == nullptr) refuse(object);
+    if (torch_->is_tensor(type)) return make_tensor(object, value);
+    if (type == torch_->size) return enter(object, Kind::size);
+    if (type == torch_->dtype_type) {
+      const auto dtype = torch_->dtype_of(object);
+      if (!dtype)
+        throw Error(Code::unsupported, fmt::format("{}: a dtype torchkeep does not know", nb::repr(object).c_str()));
+      return set(value, detail::make_dtype(*dtype));
+    }
+    if (type == torch_->device) return set(value, detail::make_device({to_text(own(PyObject_Str(object)).ptr())}));
+    refuse(object);
+  }
+
+  bool make_tensor(PyObject* object, Value& value) {
+    if (!reader_) reader_.emplace(*torch_);
+    Value tensor = reader_->read(object);
+    nb::object attributes = attributes_of(object);
+    if (!attributes.is_valid()) {
+      alive_.push_back(nb::borrow(object));
+      made_.emplace(object, tensor);
+      return set(value, std::move(tensor));
+    }
+    Frame& frame = open(object, Kind::tensor);
+    frame.tensor = std::move(tensor);
+    frame.has_attributes = true;
+    frame.children.push_back(std::move(attributes));
+    return false;
+  }
+
+  /// The attributes a user gave a tensor, or nothing.
+  static nb::object attributes_of(PyObject* tensor) {
+#if PY_VERSION_HEX >= 0x030B0000
+    static const Name kGetState("__getstate__");
+    nb::object state = call_method(tensor, kGetState);
+#else
+    static const Name kDict("__dict__");
+    nb::object state = attribute(tensor, kDict);
+#endif
+    if (state.is_none()) return {};
+    if (!PyDict_CheckExact(state.ptr())) throw Error(Code::unsupported, "a tensor with slots");
+    return PyDict_GET_SIZE(state.ptr()) == 0 ? nb::object() : state;
+  }
+
+  bool enter(PyObject* object, Kind kind) {
+    Frame& frame = open(object, kind);
+    switch (kind) {
+      case Kind::dict:
+        return enter_dict(frame);
+      case Kind::counter:
+      case Kind::ordered_dict:
+        return enter_items(frame);
+      default:
+        break;
+    }
+    const nb::object elements = own(PySequence_Fast(object, "expected elements"));
+    const Py_ssize_t count = PySequence_Fast_GET_SIZE(elements.ptr());
+    frame.children.reserve(static_cast<std::size_t>(count));
+    for (Py_ssize_t i = 0; i < count; ++i)
+      frame.children.push_back(nb::borrow(PySequence_Fast_GET_ITEM(elements.ptr(), i)));
+    return false;
+  }
+
+  bool enter_dict(Frame& frame) {
+    frame.children.reserve(2 * static_cast<std::size_t>(PyDict_GET_SIZE(frame.object.ptr())) + 1);
+    Py_ssize_t position = 0;
+    PyObject* key = nullptr;
+    PyObject* value = nullptr;
+    while (PyDict_Next(frame.object.ptr(), &position, &key, &value)) {
+      frame.children.push_back(nb::borrow(key));
+      frame.children.push_back(nb::borrow(value));
+    }
+    return false;
+  }
+
+  // An OrderedDict keeps an order of its own, which its items() follow.
+  bool enter_items(Frame& frame) {
+    PyObject* const object = frame.object.ptr();
+    const nb::object items = own(PyMapping_Items(object));
+    const Py_ssize_t count = PyList_GET_SIZE(items.ptr());
+    frame.children.reserve(2 * static_cast<std::size_t>(count) + 1);
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      PyObject* const item = PyList_GET_ITEM(items.ptr(), i);
+      frame.children.push_back(nb::borrow(PyTuple_GET_ITEM(item, 0)));
+      frame.children.push_back(nb::borrow(PyTuple_GET_ITEM(item, 1)));
+    }
+    static const Name kDict("__dict__");
+    if (frame.kind != Kind::ordered_dict) return false;
+    nb::object attributes = attribute(object, kDict);
+    if (PyDict_GET_SIZE(attributes.ptr()) == 0) return false;
+    frame.has_attributes = true;
+    frame.children.push_back(std::move(attributes));
+    return false;
+  }
+
+  Frame& open(PyObject* object, Kind kind) {
+    alive_.push_back(nb::borrow(object));
+    open_.emplace(object, 0);
+    Frame& frame = frames_.emplace_back();
+    frame.object = nb::borrow(object);
+    frame.kind = kind;
+    return frame;
+  }
+
+  Value leave(Frame& frame) {
+    Value attributes;
+    if (frame.has_attributes) {
+      attributes = std::move(frame.values.back());
+      frame.values.pop_back();
+    }
+    Value value = finished(frame);
+    if (!attributes.is_none()) value.set_attributes(std::move(attributes));
+    const auto open = open_.find(frame.object.ptr());
+    if (open->second != 0) value.set_label(open->second);
+    open_.erase(open);
+    made_.emplace(frame.object.ptr(), value);
+    return value;
+  }
+
+  static Value finished(Frame& frame) {
+    switch (frame.kind) {
+      case Kind::tensor:
+        return std::move(frame.tensor);
+      case Kind::dict:
+      case Kind::counter:
+      case Kind::ordered_dict: {
+        std::vector<Entry> entries(frame.values.size() / 2);
+        for (std::size_t i = 0; i < entries.size(); ++i)
+          entries[i] = {std::move(frame.values[2 * i]), std::move(frame.values[2 * i + 1])};
+        return Value::mapping(frame.kind, std::move(entries));
+      }
+      default:
+        return Value::sequence(frame.kind, std::move(frame.values));
+    }
+  }
+
+  static bool set(Value& place, Value value) {
+    place = std::move(value);
+    return true;
+  }
+  template <class Make>
+  bool remembered(PyObject* object, Value& value, Make make) {
+    Value& known = made_[object];
+    if (known.is_none()) {
+      known = make();
+      alive_.push_back(nb::borrow(object));
+    }
+    value = known;
+    return true;
+  }
+
+  /// The place of what is being converted.
+  std::string key_path() const {
+    std::string path;
+    for (const Frame& frame : frames_) {
+      const std::size_t next = frame.values.size();
+      if (!path.empty()) path += '.';
+      const bool is_mapping =
+          frame.kind == Kind::dict || frame.kind == Kind::ordered_dict || frame.kind == Kind::counter;
+      if (frame.has_attributes && next + 1 == frame.children.size()) {
+        path += "<attributes>";
+      } else if (is_mapping) {
+        const nb::object& key = frame.children[next / 2 * 2];
+        path += PyUnicode_CheckExact(key.ptr()) || PyLong_CheckExact(key.ptr())
+                    ? to_text(own(PyObject_Str(key.ptr())).ptr())
+                    : "<" + type_name(key.ptr()) + ">";
+      } else {
+        path += fmt::format("{}", next);
+      }
+    }
+    return path;
+  }
+
+  const Torch* torch_ = nullptr;
+  std::optional<TensorReader> reader_;
+  std::vector<Frame> frames_;
+  std::unordered_map<PyObject*, Value> made_;
+  std::unordered_map<PyObject*, std::uint64_t> open_;  ///< containers in frames_, and their labels (0: none yet)
+  std::vector<nb::object> alive_;                      ///< what made_ knows by address
+};
+
+}  // namespace
+
+Value to_value(nb::handle object) {
+  const CollectionPause pause;
+  return Converter().run(object.ptr());
+}
+
+}  // namespace torchkeep::python

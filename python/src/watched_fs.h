@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A file system that looks up from its work from time to time: for Ctrl-C, and to move a progress bar.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include <torchkeep/files/fs.h>
+
+#include "python.h"
+
+namespace torchkeep::python {
+
+/// Ends an operation whose Python exception (KeyboardInterrupt, or one of the progress callback) is set in the thread
+/// state of the thread that began it.
+struct Interrupted {};
+
+/// Counts bytes. In the thread that made it, and at most every 50 ms, it takes the GIL, lets pending signal handlers
+/// run, and calls `progress(done, total)` unless that is None.
+class Watch {
+ public:
+  explicit Watch(nb::object progress = nb::none());
+  ~Watch();
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  void expect(std::uint64_t bytes) noexcept { total_.store(bytes); }
+  /// Throws Interrupted.
+  void count(std::uint64_t bytes);
+  /// The bar's last position. With the GIL.
+  void end();
+
+ private:
+  void look_up();
+
+  Shared progress_;  // null: none
+  std::thread::id owner_ = std::this_thread::get_id();
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+  std::atomic<std::uint64_t> done_{0};
+  std::atomic<std::uint64_t> total_{0};
+};
+
+/// `fs` as seen through a Watch; both must outlive what it opens.
+class WatchedFs final : public Fs {
+ public:
+  WatchedFs(Fs& fs, Watch& watch) : fs_(fs), watch_(watch) {}
+
+  std::unique_ptr<File> create(const std::string& path, const CreateOptions& options) override;
+  std::unique_ptr<File> open_write(const std::string& path) override { return fs_.open_write(path); }
+  std::unique_ptr<ReadAt> open_read(const std::string& path) override;
+  void rename(const std::string& from, const std::string& to) override { fs_.rename(from, to); }
+  void remove(const std::string& path) override { fs_.remove(path); }
+  void sync_directory(const std::string& path) override { fs_.sync_directory(path); }
+  bool make_directory(const std::string& path) override { return fs_.make_directory(path); }
+  std::vector<std::string> list(const std::string& path) override { return fs_.list(path); }
+  std::optional<FileStatus> status(const std::string& path) override { return fs_.status(path); }
+  std::optional<std::string> read_link(const std::string& path) override { return fs_.read_link(path); }
+  std::optional<std::uint64_t> free_space(const std::string& path) override { return fs_.free_space(path); }
+  LockAttempt try_lock(const std::string& path, const std::string& note) override { return fs_.try_lock(path, note); }
+
+ private:
+  Fs& fs_;
+  Watch& watch_;
+};
+
+}  // namespace torchkeep::python

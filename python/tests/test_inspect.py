@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Looking into checkpoints, also where PyTorch is not installed."""
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import torchkeep
+
+
+@pytest.fixture
+def path(tmp_path):
+    weight = torch.arange(6.0).view(2, 3)
+    torch.save({"model": {"weight": torch.nn.Parameter(weight), "half": weight.bfloat16()}, "step": 7,
+                "betas": (0.9, 0.999), "tied": weight}, tmp_path / "a.pt")
+    return tmp_path / "a.pt"
+
+
+def test_a_person_can_read_its_repr(path):
+    assert repr(torchkeep.inspect(path)).splitlines() == [
+        "a.pt: 3 tensors, 36 B",
+        "  model: dict of 2",
+        "    weight: Parameter float32 [2, 3]",
+        "    half: Tensor bfloat16 [2, 3]",
+        "  step: 7",
+        "  betas: (0.9, 0.999)",
+        "  tied: Tensor float32 [2, 3]",
+    ]
+
+
+def test_a_notebook_gets_a_table(path):
+    html = torchkeep.inspect(path)._repr_html_()
+    assert "<table>" in html and "Parameter float32 [2, 3]" in html
+    torch.save({"<script>": 1}, path)
+    assert "<script>" not in torchkeep.inspect(path)._repr_html_()
+
+
+def test_it_is_a_mapping_whose_tensors_are_read_on_demand(path):
+    checkpoint = torchkeep.inspect(path)
+    assert list(checkpoint) == ["model", "step", "betas", "tied"] and checkpoint["step"] == 7
+    weight = checkpoint["model"]["weight"]
+    assert (weight.dtype, weight.shape, weight.strides, weight.nbytes) == ("float32", (2, 3), (3, 1), 24)
+    assert weight.storage == checkpoint["tied"].storage
+    assert weight.numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert checkpoint["model"]["half"].numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert [key for key, _ in checkpoint.tensors()] == ["model.weight", "model.half", "tied"]
+
+
+def test_unknown_classes_are_shown_and_never_made(tmp_path):
+    torch.save({"x": torch.nn.Linear(1, 1)}, tmp_path / "a.pt")
+    assert "<torch.nn.modules.linear.Linear>" in repr(torchkeep.inspect(tmp_path / "a.pt"))
+
+
+def test_pytorch_is_not_needed(path):
+    program = ("import sys\n"
+               "sys.modules['torch'] = None\n"
+               "import torchkeep\n"
+               "print(torchkeep.inspect(sys.argv[1])['model']['weight'])\n"
+               "torchkeep.verify(sys.argv[1])\n"
+               "torchkeep.save({'step': 8, 'list': [1, (2.5, None)]}, sys.argv[1])\n"
+               "print(torchkeep.inspect(sys.argv[1])['step'])\n")
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["Parameter float32 [2, 3]", "8"], done.stderr
+
+
+def test_importing_torchkeep_does_not_import_torch():
+    program = "import sys, torchkeep; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("has_tqdm", [True, False])
+def test_a_progress_bar_is_shown_when_asked_for(path, has_tqdm, capfd, monkeypatch):
+    if not has_tqdm:
+        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    torchkeep.load(path, progress=True)
+    shown = capfd.readouterr().err
+    assert "loading a.pt" in shown and "100%" in shown
+    torchkeep.load(path)
+    assert capfd.readouterr().err == ""

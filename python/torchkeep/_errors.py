@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""torchkeep.Error: what went wrong, and where. One class, and subclasses that are also the built-in exceptions people
+already catch around torch.load."""
+import pickle
+
+
+class Error(RuntimeError):
+    """Raised by everything in torchkeep.
+
+    Attributes:
+        code: "not_found", "corrupt", "unsupported", "refused", "mismatch", "io", "busy" or "invalid_argument".
+        message: what was expected, what was found, what to do; without the place.
+        file: path of the file, or None.
+        record: entry inside the file ("data.pkl", "data/3"), or None.
+        offset: byte offset inside the record (or the file), or None.
+        key: key path inside the value ("optimizer.state.0.exp_avg"), or None.
+    """
+
+    def __init__(self, message, code="invalid_argument", *, file=None, record=None, offset=None, key=None, text=None):
+        super().__init__(text or message)
+        self.code = code
+        self.message = message
+        self.file = file
+        self.record = record
+        self.offset = offset
+        self.key = key
+        self._text = text or message
+
+    def __str__(self):
+        return self._text
+
+    def __reduce__(self):
+        return _again, (type(self), self.message, self.code, self.file, self.record, self.offset, self.key, self._text)
+
+
+class NotFoundError(Error, FileNotFoundError):
+    """The file, key or checkpoint does not exist."""
+
+
+class RefusedError(Error, pickle.UnpicklingError):
+    """Not allowed for safety: a name that is not on the list, a limit exceeded."""
+
+
+class SystemFailure(Error, OSError):
+    """The operating system failed: a full disk, a missing permission, a device error. `errno` says which."""
+
+
+class InvalidArgumentError(Error, ValueError):
+    """An argument makes no sense."""
+
+
+_CLASSES = {"not_found": NotFoundError, "refused": RefusedError, "io": SystemFailure,
+            "invalid_argument": InvalidArgumentError}
+
+
+def _again(cls, message, code, file, record, offset, key, text):
+    return cls(message, code, file=file, record=record, offset=offset, key=key, text=text)
+
+
+def make(code, message, file, record, offset, key, errno, text):
+    """The exception for an error of the core."""
+    error = _CLASSES.get(code, Error)(message, code, file=file, record=record, offset=offset, key=key, text=text)
+    if errno and isinstance(error, OSError):
+        error.errno = errno
+    return error

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A training run in one directory: everything that decides the next step is saved in time, and found again."""
+import dataclasses
+import logging
+import os
+import platform
+import sys
+import warnings
+import weakref
+
+from . import _core, _state
+from ._errors import InvalidArgumentError
+from ._signals import StopSignals
+
+logger = logging.getLogger("torchkeep")
+
+_FRONT_ENTRIES = ("rng", "gradients")
+_CHOICES = {"best": ("min", "max"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader")}
+
+
+class RunWarning(UserWarning):
+    """Something of a run is likely to be lost, or is not as it should be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Something that happened in a run.
+
+    `kind` is "cleaned", "started", "resumed", "set_aside", "saved", "save_failed", "pruned", "stop_requested",
+    "finished" or "warning"; `message` is one line for people.
+    """
+
+    kind: str
+    message: str
+    step: int
+    path: str
+    bytes: int
+    seconds: float
+    count: int
+    is_warning: bool
+
+
+def _reporter(on_event):
+    def report(*fields):
+        event = Event(*fields)
+        if on_event is not None:
+            on_event(event)
+        elif event.is_warning:
+            warnings.warn(event.message, RunWarning, stacklevel=4)
+        else:
+            logger.info(event.message)
+
+    return report
+
+
+class Run:
+    """One run in one directory, the same directory as the C++ library's `tk::Run`: each can continue the other's.
+
+        with torchkeep.Run("runs/a", save_every=200, keep_last=3) as run:
+            run.track(model=model, optimizer=optimizer, scheduler=scheduler)
+            for step in run.steps(10_000):
+                ...                              # forward, backward, optimizer.step(), scheduler.step()
+                run.finish_step(loss=loss)       # saves when due
+
+    Killed at any moment, the same program started again continues at the last checkpoint, bit for bit. SIGTERM, SIGINT
+    and SIGUSR1 make the next finish_step() save and end the loop; `raise SystemExit(run.exit_code())` then tells the
+    script around the program to run it again. A save that fails is a warning, never an exception. Saves are made while
+    finish_step() waits. All calls come from one thread.
+
+    Args:
+        directory: made when missing, and locked: one process writes.
+        save_every: save every so many steps; 0: not by steps.
+        save_seconds: save when so many seconds have passed; 0: not by time, unless save_every is 0 too: then 600.
+        keep_last: keep the newest so many checkpoints; 0: all. The newest and pinned ones always stay.
+        keep_every: keep every checkpoint whose step is a multiple of this.
+        keep_best, best_metric, best: keep so many with the best value of this metric; best is "min" or "max".
+        resume: "if_any", "required" (no checkpoint is an error) or "never" (a checkpoint is an error).
+        role: "writer", or "reader": resumes and never writes, for the other ranks of a job.
+        may_be_missing: names that a checkpoint may lack because they are tracked only since.
+        rng: save Python's, NumPy's and torch's random generators.
+        gradients: save accumulated gradients, for a finish_step() between two optimizer steps.
+        signals: handle SIGTERM, SIGINT and SIGUSR1 (in the main thread).
+        durable: wait for the disk.
+        read_back: read every checkpoint back and check each checksum before its name appears.
+        stop_after_failures: stop after so many failed saves in a row; 0: never.
+        on_event: called with every Event; None: warnings go to `warnings`, the rest to the logger "torchkeep".
+
+    Raises:
+        torchkeep.Error: busy (another process writes there), invalid_argument, io.
+    """
+
+    def __init__(self, directory, *, save_every=0, save_seconds=0.0, keep_last=3, keep_every=0, keep_best=0,
+                 best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(), rng=True,
+                 gradients=False, signals=True, durable=True, read_back=True, stop_after_failures=0, on_event=None):
+        options = {"save_every": save_every, "save_seconds": float(save_seconds), "keep_last": keep_last,
+                   "keep_every": keep_every, "keep_best": keep_best, "best_metric": best_metric, "best": best,
+                   "resume": resume, "role": role, "may_be_missing": list(may_be_missing), "rng": rng,
+                   "gradients": gradients, "durable": durable, "read_back": read_back,
+                   "stop_after_failures": stop_after_failures}
+        for name, choices in _CHOICES.items():
+            if options[name] not in choices:
+                raise InvalidArgumentError(f"expected {name} to be one of {', '.join(choices)}; found {options[name]!r}")
+        self.directory = os.fspath(directory)
+        self._engine = _core.Engine(self.directory, options, _reporter(on_event))
+        self._options = options
+        self._modules = []  # [(tracked name, module)]
+        self._adapters = {}
+        self._warned = set()
+        self._resumed = False
+        self._total = None  # of steps()
+        self._signals = StopSignals(self._engine.request_stop) if signals else None
+        self._closer = weakref.finalize(self, _close, self._engine, self._signals)
+
+    # ---- tracking
+
+    def track(self, named=None, /, **objects):
+        """Adds objects to every checkpoint, each under its name.
+
+        What they can be: a module (also compiled or DDP-wrapped), an optimizer (its parameters are named
+        "<tracked module>.<name>" in the file, whatever the order of the calls), a learning rate scheduler, a
+        ResumableSampler, a torch.Generator or NumPy generator, a tensor (restored in place), or any object with
+        state_dict() and load_state_dict(): GradScaler, StatefulDataLoader, your own. A dict takes names that are no
+        Python names. Raises torchkeep.Error (invalid_argument) for a name that is taken or reserved, and after resume().
+        """
+        for name, thing in {**(named or {}), **objects}.items():
+            if name in _FRONT_ENTRIES:
+                raise InvalidArgumentError(f"'{name}' is an entry of every checkpoint; choose another name")
+            adapter = _state.adapter_for(name, thing, self._modules, self._engine_warn())
+            self._engine.track(name, adapter.capture, adapter.prepare, True, adapter.checks)
+            self._adapters[name] = adapter
+            if isinstance(adapter, _state.Module):
+                self._modules.append((name, adapter.module))
+
+    def _engine_warn(self):
+        engine = self._engine
+        return lambda message: engine.warn(message)
+
+    def resume(self):
+        """Continues from the newest checkpoint that verifies; returns its step, or 0 at the beginning.
+
+        steps() calls it. Damaged newer checkpoints are set aside, kept and reported. Raises torchkeep.Error: mismatch
+        (all that does not fit, in one list, before anything was changed), corrupt (all checkpoints are damaged),
+        not_found, invalid_argument.
+        """
+        torch = sys.modules.get("torch")
+        self._engine.add_provenance({**({"pytorch": str(torch.__version__)} if torch else {}), "language": "Python",
+                                     "python": platform.python_version()})
+        if self._adapters and not self._resumed:
+            self._track_generators_and_gradients()
+        for message in self._completeness():
+            self._engine.warn(message)
+        step = self._engine.resume()
+        self._resumed = True
+        if self._options["rng"] and torch is not None and step > 0:
+            for adapter in self._adapters.values():
+                if isinstance(adapter, _state.Sampler):
+                    adapter.sampler._rng = torch.get_rng_state()
+        return step
+
+    def _track_generators_and_gradients(self):
+        # The generators come last: nothing that restores may draw after them.
+        if self._options["gradients"]:
+            gradients = _state.Gradients(self._modules)
+            self._engine.track("gradients", gradients.capture, gradients.prepare, False, True)
+        if self._options["rng"]:
+            generators = _state.Generators()
+            self._engine.track("rng", generators.capture, generators.prepare, True, True)
+
+    # ---- the loop
+
+    def steps(self, total):
+        """Yields the number of steps already done, from where the run continues up to total - 1, like
+        range(start, total); ends early when a stop was asked for. Call finish_step() once in the loop's body."""
+        if not self._resumed:
+            self.resume()
+        self._total = total
+        while self._engine.step < total and not self._engine.stopping:
+            step = self._engine.step
+            yield step
+            if self._engine.step == step and not self._engine.stopping:
+                raise InvalidArgumentError("call run.finish_step() once in the body of the loop over run.steps()")
+
+    def finish_step(self, step=None, /, **metrics):
+        """Notes that a step is done: logs its metrics (numbers, texts, tensors of one element); saves when that is due
+        or a stop was asked for. `step` is the number of steps done; left out, one more than before."""
+        self._warn_of_samplers()
+        plain = {name: _plain(value) for name, value in metrics.items()}
+        self._engine.finish_step(self._engine.step + 1 if step is None else step, plain)
+
+    def save_now(self):
+        """Saves the state after the last finished step; False when that failed (an event says why), and for a reader."""
+        return self._engine.save_now()
+
+    def wait(self):
+        """Returns when no save is under way."""
+        self._engine.wait()
+
+    def finish(self):
+        """Saves the last state, unless that is done, and notes that training is over (unless a stop was asked for)."""
+        self._engine.finish()
+
+    def request_stop(self):
+        """Makes the next finish_step() save and end the loop, as SIGTERM does."""
+        self._engine.request_stop(0)
+
+    @property
+    def step(self):
+        """The last finished step."""
+        return self._engine.step
+
+    @property
+    def stopping(self):
+        """True once a stop was asked for and the state is saved (or, as an event said, could not be): leave the loop."""
+        return self._engine.stopping
+
+    @property
+    def finished(self):
+        """True when finish() was reached at the last step, now or in an earlier process."""
+        return self._engine.finished
+
+    def exit_code(self):
+        """For the script around the program: 0 finished, 75 run me again, 74 the last state is not saved."""
+        return self._engine.exit_code
+
+    def close(self):
+        """Gives the directory's lock and the signal handlers back. Saves nothing."""
+        self._closer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        """Without an exception: finish() when the loop over steps() came to its end or there was none; otherwise saves
+        what is not saved yet. With one: saves nothing, for the state may be in the middle of a step."""
+        try:
+            if kind is None and self._resumed:
+                if self._total is None or self._engine.step >= self._total:
+                    self._engine.finish()
+                elif not self._engine.stopping:
+                    self._engine.save_now()
+        finally:
+            self.close()
+
+    def __repr__(self):
+        tracked = ", ".join(self._adapters) or "nothing"
+        return f"Run({self.directory!r}, step {self._engine.step}, tracks {tracked})" if self._closer.alive else (
+            f"Run({self.directory!r}, closed)")
+
+    # ---- what would be lost
+
+    def _completeness(self):
+        adapters = self._adapters.items()
+        optimizers = [(name, one) for name, one in adapters if isinstance(one, _state.Optimizer)]
+        for name, one in optimizers:
+            unknown = one.strangers()
+            if unknown:
+                count = "a parameter" if len(unknown) == 1 else f"{len(unknown)} parameters"
+                yield (f"optimizer '{name}' trains {count} that are in no tracked module, so their values will not be "
+                       f"saved, and its state is saved by order instead of by name: {'; '.join(unknown)}")
+        if not self._options["rng"]:
+            droppers = [f"{name}.{path}" for name, module in self._modules for path, part in module.named_modules()
+                        if getattr(part, "p", 0) and "Dropout" in type(part).__name__]
+            if droppers:
+                yield ("the generators are not saved (rng=False), so a resumed run drops other elements in "
+                       f"{', '.join(droppers)}")
+        scheduled = [f"'{name}'" for name, one in optimizers
+                     if any("initial_lr" in group for group in one.optimizer.param_groups)]
+        schedulers = sum(isinstance(one, _state.Scheduler) for _, one in adapters)
+        if len(scheduled) > schedulers:
+            tracked = "no scheduler is tracked" if schedulers == 0 else f"only {schedulers} tracked"
+            yield (f"{', '.join(scheduled)} has an initial_lr, so a scheduler moves its learning rate, but {tracked}: its "
+                   "position will not be saved")
+
+    def _warn_of_samplers(self):
+        for name, one in self._adapters.items():
+            if isinstance(one, _state.Sampler) and one.sampler.is_unattended and name not in self._warned:
+                self._warned.add(name)
+                self._engine.warn(f"'{name}' drew samples, but nobody says which were used, so its saved position stands "
+                                  "still: loop over torchkeep.batches(loader), or call sampler.advance(n)")
+
+
+def _close(engine, signals):
+    engine.close()
+    if signals is not None:
+        signals.remove()
+
+
+def _plain(value):
+    if isinstance(value, (bool, int, float, str, type(None))) and type(value).__module__ == "builtins":
+        return value
+    item = getattr(value, "item", None)  # a tensor or a NumPy number
+    return value if item is None else item()
+
+
+# ---- the directory, for everybody
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointFile:
+    """A checkpoint of a run directory."""
+
+    step: int
+    path: str
+    pinned: bool
+
+
+def checkpoints(directory):
+    """The checkpoints in a run directory, oldest first."""
+    return [CheckpointFile(*one) for one in _core.list_checkpoints(os.fspath(directory))]
+
+
+def find_checkpoint(directory, name="last", *, metric=None, best="min"):
+    """The path of a checkpoint: "last", "best" (by the run's best_metric, or by `metric` and `best`), or a step."""
+    return _core.find_checkpoint(os.fspath(directory), str(name), metric, best)
+
+
+def pin(directory, step):
+    """Keeps the checkpoint of a step whatever the run's options say, also while it is running."""
+    _core.pin(os.fspath(directory), step)
+
+
+def unpin(directory, step):
+    """Removes a pin; False when there was none."""
+    return _core.unpin(os.fspath(directory), step)

@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How each kind of object is captured and restored.
+
+An adapter has `capture()`, its state now (tensors may look at live memory), and `prepare(state)`, which checks a saved
+state without changing anything and returns the function that puts it in. `checks` is False where only that function can
+tell whether the state fits. What stands in a file is the same as what the C++ library writes.
+"""
+import inspect
+import random
+import sys
+
+from ._errors import Error, InvalidArgumentError
+from ._sampler import ResumableSampler
+
+
+def _torch():
+    return sys.modules.get("torch")
+
+
+def mismatch(message):
+    return Error(message, "mismatch")
+
+
+def unwrapped(module):
+    """The module under torch.compile and DistributedDataParallel, so that its names do not depend on them."""
+    torch = _torch()
+    while True:
+        if hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        elif isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            module = module.module
+        else:
+            return module
+
+
+def _describe(value):
+    torch = _torch()
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return type(value).__name__
+
+
+def _listed(problems, limit=20):
+    more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
+    return "; ".join(problems[:limit]) + more
+
+
+class Module:
+    """A torch.nn.Module: parameters, buffers, and what get_extra_state() adds."""
+
+    checks = True
+
+    def __init__(self, module):
+        self.module = unwrapped(module)
+
+    def capture(self):
+        return self.module.state_dict()
+
+    def prepare(self, state):
+        torch = _torch()
+        live = self.module.state_dict()
+        if not hasattr(state, "keys"):
+            raise mismatch(f"expected a module's state dict, found a {type(state).__name__}")
+        problems = [f"{name}: not in the file" for name in live if name not in state]
+        problems += [f"{name}: not in the module" for name in state if name not in live]
+        for name, value in live.items():
+            saved = state.get(name)
+            if name not in state or not isinstance(value, torch.Tensor):
+                continue
+            if not isinstance(saved, torch.Tensor) or saved.shape != value.shape or saved.dtype != value.dtype:
+                problems.append(f"{name}: {_describe(saved)} in the file, {_describe(value)} in the module")
+        if problems:
+            raise mismatch(f"the state does not fit the module: {_listed(problems)}")
+        return lambda: self.module.load_state_dict(state)
+
+
+# State that has the parameter's shape, by its name in PyTorch's optimizers.
+_LIKE_PARAMETER = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta",
+                   "sum", "exp_inf", "ax", "prev", "step_size"}
+# Hyperparameters that choose an implementation or came with a later version; a file may lack them.
+_OPTIONAL = {"foreach", "fused", "capturable", "differentiable", "maximize", "nesterov", "decoupled_weight_decay",
+             "param_names"}
+
+
+class Optimizer:
+    """A torch.optim.Optimizer. Its parameters are named "<tracked module>.<name>" in the file and matched by name."""
+
+    checks = True
+
+    def __init__(self, optimizer, modules):
+        self.optimizer = optimizer
+        self.modules = modules  # [(tracked name, module)], filled by all track() calls
+
+    def names(self):
+        """The parameters' names, per group; None when a parameter is in no tracked module."""
+        known = {}
+        for prefix, module in self.modules:
+            for name, parameter in module.named_parameters():
+                known.setdefault(id(parameter), f"{prefix}.{name}")
+        groups = [[known.get(id(parameter)) for parameter in group["params"]] for group in self.optimizer.param_groups]
+        return None if any(name is None for names in groups for name in names) else groups
+
+    def strangers(self):
+        """What the optimizer trains and no tracked module has, in words."""
+        known = {id(parameter) for _, module in self.modules for parameter in module.parameters()}
+        return [f"parameter {i} of group {g}, shape {tuple(parameter.shape)}"
+                for g, group in enumerate(self.optimizer.param_groups) for i, parameter in enumerate(group["params"])
+                if id(parameter) not in known]
+
+    def capture(self):
+        state = self.optimizer.state_dict()
+        names = self.names()
+        if names is not None:
+            state["param_groups"] = [
+                {"param_names": own, **{key: value for key, value in group.items() if key != "param_names"}}
+                for own, group in zip(names, state["param_groups"])]
+        return state
+
+    def prepare(self, state):
+        if not isinstance(state, dict) or "state" not in state or "param_groups" not in state:
+            raise mismatch("expected an optimizer's state dict, with 'state' and 'param_groups'")
+        groups, live = state["param_groups"], self.optimizer.state_dict()["param_groups"]
+        if len(groups) != len(live):
+            raise mismatch(f"{len(groups)} parameter groups in the file, {len(live)} here")
+        order, problems = self._match(groups, live)
+        self._check_hyperparameters(groups, live, problems)
+        if not problems:
+            self._check_shapes(state["state"], order, problems)
+        if problems:
+            raise mismatch(f"the state does not fit the {type(self.optimizer).__name__}: {_listed(problems)}")
+        return lambda: self._load(state, order)
+
+    def _match(self, groups, live):
+        """The number in the file of each parameter here, in order."""
+        names, order, problems = self.names(), [], []
+        by_name = names is not None and all("param_names" in group for group in groups)
+        for g, (group, own) in enumerate(zip(groups, live)):
+            if not by_name:
+                if len(group["params"]) != len(own["params"]):
+                    problems.append(f"group {g}: {len(group['params'])} parameters in the file, {len(own['params'])} here")
+                order += group["params"]
+                continue
+            numbers = dict(zip(group["param_names"], group["params"]))
+            problems += [f"{name}: not in the file" for name in names[g] if name not in numbers]
+            problems += [f"{name}: not in the optimizer" for name in numbers if name not in names[g]]
+            order += [numbers.get(name) for name in names[g]]
+        return order, problems
+
+    def _check_hyperparameters(self, groups, live, problems):
+        for g, (group, own) in enumerate(zip(groups, live)):
+            lacking = [key for key in self.optimizer.defaults if key not in group and key not in _OPTIONAL]
+            if lacking:
+                problems.append(f"group {g} lacks {', '.join(lacking)}: the file is of another optimizer")
+            elif group.get("decoupled_weight_decay", None) not in (None, own.get("decoupled_weight_decay")):
+                problems.append(f"group {g}: decoupled_weight_decay {group['decoupled_weight_decay']} in the file, "
+                                f"{own.get('decoupled_weight_decay')} here: the file is of another optimizer")
+
+    def _parameters(self):
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _check_shapes(self, states, order, problems):
+        torch = _torch()
+        for number, parameter in zip(order, self._parameters()):
+            own = self.optimizer.state.get(parameter, {})
+            for key, value in (states.get(number) or {}).items():
+                if not isinstance(value, torch.Tensor):
+                    continue
+                like = own.get(key) if isinstance(own.get(key), torch.Tensor) else (
+                    parameter if key in _LIKE_PARAMETER and value.dim() > 0 else None)
+                if like is not None and like.shape != value.shape:
+                    problems.append(f"parameter {number}: {key} is {_describe(value)} in the file, "
+                                    f"{list(like.shape)} here")
+
+    def _load(self, state, order):
+        numbers = iter(range(len(order)))
+        groups = [{key: value for key, value in group.items() if key not in ("param_names", "params")}
+                  for group in state["param_groups"]]
+        for group, own in zip(groups, self.optimizer.param_groups):
+            group["params"] = [next(numbers) for _ in own["params"]]
+        states = {here: state["state"][there] for here, there in enumerate(order) if there in state["state"]}
+        others = {key: value for key, value in state["state"].items() if not isinstance(key, int)}
+        self.optimizer.load_state_dict({**state, "state": {**states, **others}, "param_groups": groups})
+        self._restore_dtypes(states)
+
+    def _restore_dtypes(self, states):
+        # Optimizer.load_state_dict casts state to the parameter's dtype; a run keeps the bits.
+        torch = _torch()
+        for number, parameter in enumerate(self._parameters()):
+            own = self.optimizer.state.get(parameter)
+            for key, saved in states.get(number, {}).items():
+                loaded = own.get(key) if own else None
+                if isinstance(loaded, torch.Tensor) and isinstance(saved, torch.Tensor) and loaded.dtype != saved.dtype:
+                    own[key] = saved.to(loaded.device)
+
+
+class Scheduler:
+    """A learning rate scheduler. Arguments come from the file; `warn` is told where they differ from the program's."""
+
+    checks = True
+
+    def __init__(self, scheduler, name, warn):
+        self.scheduler = scheduler
+        self.name = name
+        self.warn = warn
+
+    def capture(self):
+        return self.scheduler.state_dict()
+
+    def prepare(self, state):
+        live = self.scheduler.state_dict()
+        missing = [key for key in live if key not in state]
+        if missing:
+            raise mismatch(f"the file lacks {', '.join(missing)}: it is of another scheduler than "
+                           f"{type(self.scheduler).__name__}")
+        arguments = set(inspect.signature(type(self.scheduler)).parameters) & set(live) - {"last_epoch"}
+        different = [key for key in sorted(arguments) if live[key] != state[key]]
+
+        def change():
+            self.scheduler.load_state_dict(state)
+            for key in different:
+                self.warn(f"'{self.name}': {key} is {live[key]!r} here and {state[key]!r} in the checkpoint, which is used")
+
+        return change
+
+
+class Sampler:
+    """A ResumableSampler."""
+
+    checks = False
+
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def capture(self):
+        return self.sampler.state_dict()
+
+    def prepare(self, state):
+        return lambda: self.sampler.load_state_dict(state)
+
+
+class Tensor:
+    """A tensor, restored in place."""
+
+    checks = True
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def capture(self):
+        return self.tensor.detach()
+
+    def prepare(self, state):
+        torch = _torch()
+        if not isinstance(state, torch.Tensor) or state.shape != self.tensor.shape or state.dtype != self.tensor.dtype:
+            raise mismatch(f"{_describe(state)} in the file, {_describe(self.tensor)} here")
+
+        def change():
+            with torch.no_grad():
+                self.tensor.copy_(state)
+
+        return change
+
+
+class TorchGenerator:
+    """A torch.Generator."""
+
+    checks = True
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def capture(self):
+        return self.generator.get_state()
+
+    def prepare(self, state):
+        checked_generator_state(state)
+        return lambda: self.generator.set_state(state)
+
+
+class Stateful:
+    """Any object with state_dict() and load_state_dict(state)."""
+
+    checks = False
+
+    def __init__(self, thing):
+        self.thing = thing
+
+    def capture(self):
+        return self.thing.state_dict()
+
+    def prepare(self, state):
+        return lambda: self.thing.load_state_dict(state)
+
+
+def checked_generator_state(state):
+    torch = _torch()
+    if not isinstance(state, torch.Tensor) or state.dtype != torch.uint8 or state.dim() != 1:
+        raise mismatch(f"expected the state of a generator, a uint8 vector; found {_describe(state)}")
+    try:
+        torch.Generator().set_state(state)
+    except RuntimeError as error:
+        raise mismatch(f"the generator refuses this state: {error}") from error
+
+
+class Generators:
+    """The default generators: torch's (CPU and every CUDA device), Python's, and NumPy's where it was imported."""
+
+    checks = True
+
+    def capture(self):
+        state = {}
+        torch = _torch()
+        if torch is not None:
+            state["torch"] = torch.get_rng_state()
+            if torch.cuda.is_available():
+                state["cuda"] = torch.cuda.get_rng_state_all()
+        state["python"] = random.getstate()
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and torch is not None:
+            state["numpy"] = _with_tensors(numpy.random.get_state(legacy=False), numpy, torch)
+        return state
+
+    def prepare(self, state):
+        torch = _torch()
+        if not isinstance(state, dict) or (torch is not None and "torch" not in state):
+            raise mismatch("expected the states of the random generators")
+        cuda = state.get("cuda", [])
+        devices = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
+        if len(cuda) != devices:
+            raise mismatch(f"states of {len(cuda)} CUDA generators in the file, {devices} devices here")
+        if torch is not None:
+            checked_generator_state(state["torch"])
+        if "python" in state:
+            random.Random().setstate(state["python"])
+
+        def change():
+            if "python" in state:
+                random.setstate(state["python"])
+            if "numpy" in state:
+                import numpy
+
+                numpy.random.set_state(_with_arrays(state["numpy"], torch))
+            if torch is not None:
+                torch.set_rng_state(state["torch"])
+            if cuda:
+                torch.cuda.set_rng_state_all(cuda)
+
+        return change
+
+
+class NumpyGenerator:
+    """A numpy.random.Generator."""
+
+    checks = False
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def capture(self):
+        return _with_tensors(self.generator.bit_generator.state, sys.modules["numpy"], _torch())
+
+    def prepare(self, state):
+        def change():
+            self.generator.bit_generator.state = _with_arrays(state, _torch())
+
+        return change
+
+
+def _with_tensors(state, numpy, torch):
+    if isinstance(state, dict):
+        return {key: _with_tensors(value, numpy, torch) for key, value in state.items()}
+    return torch.from_numpy(state.copy()) if isinstance(state, numpy.ndarray) else state
+
+
+def _with_arrays(state, torch):
+    if isinstance(state, dict):
+        return {key: _with_arrays(value, torch) for key, value in state.items()}
+    return state.numpy() if isinstance(state, torch.Tensor) else state
+
+
+class Gradients:
+    """Accumulated gradients of the tracked modules, by "<tracked module>.<name>"."""
+
+    checks = True
+
+    def __init__(self, modules):
+        self.modules = modules
+
+    def _parameters(self):
+        return {f"{prefix}.{name}": parameter for prefix, module in self.modules
+                for name, parameter in module.named_parameters()}
+
+    def capture(self):
+        return {name: parameter.grad.detach() for name, parameter in self._parameters().items()
+                if parameter.grad is not None}
+
+    def prepare(self, state):
+        parameters = self._parameters()
+        problems = [f"{name}: of no parameter here" for name in state if name not in parameters]
+        problems += [f"{name}: shape {list(gradient.shape)} in the file, {list(parameters[name].shape)} here"
+                     for name, gradient in state.items()
+                     if name in parameters and gradient.shape != parameters[name].shape]
+        if problems:
+            raise mismatch(f"the gradients do not fit: {_listed(problems)}")
+
+        def change():
+            for name, parameter in parameters.items():
+                gradient = state.get(name)
+                parameter.grad = None if gradient is None else gradient.to(parameter.device)
+
+        return change
+
+
+def adapter_for(name, thing, modules, warn):
+    """The adapter of an object of the user's."""
+    torch = _torch()
+    if isinstance(thing, ResumableSampler):
+        return Sampler(thing)
+    if torch is not None:
+        if isinstance(thing, torch.nn.Module):
+            return Module(thing)
+        if isinstance(thing, torch.optim.Optimizer):
+            return Optimizer(thing, modules)
+        if isinstance(thing, (torch.optim.lr_scheduler.LRScheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)):
+            return Scheduler(thing, name, warn)
+        if isinstance(thing, torch.Generator):
+            return TorchGenerator(thing)
+        if isinstance(thing, torch.Tensor):
+            return Tensor(thing)
+    if hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
+        return Stateful(thing)
+    if hasattr(thing, "bit_generator"):
+        return NumpyGenerator(thing)
+    raise InvalidArgumentError(f"a {type(thing).__name__} cannot be tracked as '{name}': expected a module, an optimizer, "
+                               "a scheduler, a sampler, a generator, a tensor, or an object with state_dict() and "
+                               "load_state_dict()")
