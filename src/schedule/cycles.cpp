@@ -186,7 +186,7 @@ class CyclicSchedule final : public LeafSchedule {
             "'_scale_fn_custom' holds the state of a callable object, but no scale_fn with load_state_dict() was "
             "given");
       } else {
-        plan.commits.push_back([fn = *scale_fn_custom_, saved = *function] { fn.load_state_dict(saved); });
+        plan.callables.push_back([fn = *scale_fn_custom_, saved = *function] { fn.load_state_dict(saved); });
       }
     }
     const Value mode = state.get("mode", mode_);

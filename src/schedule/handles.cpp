@@ -26,6 +26,7 @@ std::vector<ArgumentDifference> Scheduler::load_state_dict(const Value& state, c
                             fmt::join(plan.problems, "; ")),
                 state.where());
   }
+  for (const auto& load : plan.callables) load();
   for (const auto& commit : plan.commits) commit();
   put_back_loaded(schedule_->groups(), schedule_->last_lr());
   schedule_->finish_load("", plan);

@@ -50,7 +50,7 @@ class FunctionSchedule : public LeafSchedule {
                         "has no load_state_dict()",
                         i));
       } else {
-        plan.commits.push_back([function = functions_[i], saved] { function.load_state_dict(saved); });
+        plan.callables.push_back([function = functions_[i], saved] { function.load_state_dict(saved); });
       }
     }
   }

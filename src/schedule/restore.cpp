@@ -16,10 +16,19 @@ namespace {
 constexpr std::array<std::string_view, 9> group_keys = {
     "lr", "momentum", "betas", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"};
 
+/// The number under a key; nothing where there is none, or something else that the program keeps under that name.
+std::optional<Number> number_in(const ParamGroups& groups, std::size_t group, std::string_view key) {
+  try {
+    return groups.get(group, key);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
 GroupMemory::Numbers snapshot(const ParamGroups& groups, std::size_t group) {
   GroupMemory::Numbers numbers;
   for (const std::string_view key : group_keys) {
-    if (const auto value = groups.get(group, key)) numbers.emplace_back(key, *value);
+    if (const auto value = number_in(groups, group, key)) numbers.emplace_back(key, *value);
   }
   return numbers;
 }
@@ -46,7 +55,7 @@ Construction::Construction(ParamGroups& groups) : groups_(groups) {
     if (!memory.loaded) continue;
     std::erase_if(*memory.loaded, [&](const auto& entry) {
       const Number* before = memory.constructed ? find(memory.constructed, entry.first) : &entry.second;
-      const auto now = groups.get(i, entry.first);
+      const auto now = number_in(groups, i, entry.first);
       return !before || !now || !(*now == *before);
     });
   }
@@ -65,7 +74,7 @@ void put_back_loaded(ParamGroups& groups, const Numbers& last_lr) {
     GroupMemory& memory = groups.memory(i);
     if (!memory.constructed) continue;
     for (auto& [key, left] : *memory.constructed) {
-      const auto now = groups.get(i, key);
+      const auto now = number_in(groups, i, key);
       if (!now || !(*now == left)) continue;
       if (const Number* loaded = find(memory.loaded, key)) {
         groups.set(i, key, *loaded);

@@ -50,6 +50,7 @@ struct LoadPlan {
   bool keep_arguments = false;
   std::vector<std::string> problems;
   std::vector<ArgumentDifference> differences;
+  std::vector<std::function<void()>> callables;  ///< loads of the user's own objects; first, for these may throw
   std::vector<std::function<void()>> commits;
 };
 

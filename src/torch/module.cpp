@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 
+#include <ATen/MemoryOverlap.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/instancenorm.h>
 #include <torch/torch.h>
@@ -142,8 +143,21 @@ class Entries {
   std::vector<std::string> order_;
 };
 
+/// Why LibTorch's copy_() cannot fill a tensor (or, on the meta device, does nothing), or nothing.
+std::optional<std::string> why_not_writable(const at::Tensor& tensor) {
+  if (tensor.layout() != at::kStrided) return fmt::format("{} in the module", c10::str(tensor.layout()));
+  if (tensor.is_meta()) return "on the meta device: the module has no memory yet";
+  if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes) {
+    return fmt::format("expanded in the module: several of its elements are one, strides {}",
+                       shape_text(tensor.strides()));
+  }
+  if (tensor.is_inference() && !c10::InferenceMode::is_enabled()) return "an inference tensor in the module";
+  return std::nullopt;
+}
+
 /// Why a leaf cannot be copied into a tensor, or nothing.
 std::optional<std::string> why_not(const at::Tensor& tensor, const Tensor& leaf) {
+  if (auto reason = why_not_writable(tensor)) return reason;
   const bool scalar_in_a_vector = tensor.dim() == 0 && leaf.sizes == std::vector<std::int64_t>{1};
   if (tensor.sizes() != leaf.sizes && !scalar_in_a_vector) {
     return fmt::format("shape {} in the file, {} in the module", shape_text(leaf.sizes), shape_text(tensor.sizes()));

@@ -45,6 +45,13 @@ std::string_view looks_like(const Value& group) {
   return {};
 }
 
+/// What schedulers put into a group. It stands in a tensor where Python's lr does; like that, it becomes its number.
+Value number_of_scheduler(const Value& key, const Value& value) {
+  constexpr std::string_view kKeys[] = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"};
+  const bool known = std::any_of(std::begin(kKeys), std::end(kKeys), [&](auto name) { return key == Value(name); });
+  return known && value.is(Kind::tensor) && value.as_tensor().numel() == 1 ? Value(read_number(value)) : value;
+}
+
 class Loader {
  public:
   Loader(Optimizer& optimizer, const Value& value, const NamedModules* modules, const OptimizerLoadOptions& options)
@@ -147,7 +154,7 @@ class Loader {
       const Hyperparameter* hyperparameter = entry.key.is(Kind::string) ? row_.find(entry.key.as_string()) : nullptr;
       const bool is_extra = hyperparameter == nullptr || (hyperparameter->place == Hyperparameter::Place::harmless &&
                                                           !(hyperparameter->initial == entry.value));
-      if (is_extra) extras.set(entry.key, entry.value);
+      if (is_extra) extras.set(entry.key, number_of_scheduler(entry.key, group.at(entry.key)));
     }
     if (const auto initial_lr = current.find("initial_lr"); initial_lr && keeps("lr"))
       extras.set("initial_lr", *initial_lr);
@@ -231,9 +238,7 @@ class Loader {
         optimizer_.state()[staged.key] = std::move(staged.state);
       }
     }
-    // Where schedulers were made, or will be by the file's initial_lr, they must know which numbers were loaded.
-    if (dynamic_cast<detail::GroupExtras*>(&optimizer_.defaults()) != nullptr)
-      TorchGroups(optimizer_).remember_loaded();
+    TorchGroups(optimizer_).remember_loaded();  // for schedulers, those there are and those still to be made
   }
 
   Optimizer& optimizer_;

@@ -55,3 +55,4 @@ def test_a_resume_prints_the_same_losses_whoever_wrote_the_file(example, writer,
     whole = run(reader, example, tmp_path / "whole.pt")
     assert "resumed after epoch" in resumed
     assert losses(resumed) == losses(whole)[-len(losses(resumed)):]
+    assert learning_rates(resumed) == learning_rates(whole)[len(learning_rates(whole)) - len(learning_rates(resumed)):]

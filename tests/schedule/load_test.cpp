@@ -205,6 +205,19 @@ TEST(LoadState, RefusesToDropTheStateOfACallableObject) {
   EXPECT_EQ(same.get_last_lr().front(), 0.1 * 2);
 }
 
+struct Choosy : Counting {
+  void load_state_dict(const Value& state) { state["none of this name"]; }
+};
+
+TEST(LoadState, ACallableObjectThatRefusesItsStateLeavesTheSchedulerAsItWas) {
+  LambdaLR trained(sgd(), {.lr_lambda = Counting{}});
+  trained.step();
+  LambdaLR scheduler(sgd(), {.lr_lambda = Choosy{}});
+  const Value before = scheduler.state_dict();
+  EXPECT_THROW(scheduler.load_state_dict(trained.state_dict()), Error);
+  EXPECT_TRUE(scheduler.state_dict() == before);
+}
+
 TEST(LoadState, ReportsArgumentsThatDifferAndUsesTheStoredOnes) {
   StepLR saved(sgd(), {.step_size = 3, .gamma = 0.5});
   StepLR scheduler(sgd(), {.step_size = 3, .gamma = 0.25});

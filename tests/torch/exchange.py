@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import struct
 import subprocess
 
 import torch
@@ -45,8 +46,10 @@ def same(a, b, path="", order=True):
         assert len(a) == len(b), f"{path}: {len(a)} and {len(b)} elements"
         for i, (x, y) in enumerate(zip(a, b)):
             same(x, y, f"{path}[{i}]", order)
+    elif isinstance(a, float):
+        assert struct.pack("d", a) == struct.pack("d", b), f"{path}: {a!r} and {b!r}"
     else:
-        assert a == b or (a != a and b != b), f"{path}: {a!r} and {b!r}"
+        assert a == b, f"{path}: {a!r} and {b!r}"
 
 
 def same_form(a, b, path=""):

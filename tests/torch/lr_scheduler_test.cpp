@@ -175,16 +175,64 @@ TEST(TorchRestore, EveryOrderEndsInTheUninterruptedState) {
   }
 }
 
-TEST(TorchRestore, AnOptimizerSavedWithoutASchedulerGivesTheStoredLearningRate) {
+/// The learning rate after loading both states, the scheduler made before or after the optimizer is loaded.
+template <class S, class... Arguments>
+double resumed_lr(bool scheduler_first, const Value& optimizer_state, const Value& scheduler_state,
+                  const OptimizerLoadOptions& options, const Arguments&... arguments) {
+  Training training(2);
+  std::optional<S> scheduler;
+  if (scheduler_first) scheduler.emplace(training.adam, arguments...);
+  load_state_dict(training.adam, optimizer_state, options);
+  if (!scheduler_first) scheduler.emplace(training.adam, arguments...);
+  load_state_dict(*scheduler, scheduler_state);
+  return training.adam.param_groups()[0].options().get_lr();
+}
+
+TEST(TorchRestore, ALearningRateSetByHandBeforeTheSaveComesBackInEveryOrder) {
+  Training first(1);
+  ReduceLROnPlateau scheduler(first.adam);  // which leaves no initial_lr in the group
+  scheduler.step(1.0);
+  set_group_value(first.adam, 0, "lr", 0.7);
+  for (const bool scheduler_first : {true, false}) {
+    EXPECT_EQ(resumed_lr<ReduceLROnPlateau>(scheduler_first, state_dict(first.adam), state_dict(scheduler), {}), 0.7)
+        << scheduler_first;
+  }
+}
+
+TEST(TorchRestore, AKeptLearningRateStaysInEveryOrder) {
+  Training first(1);
+  set_group_value(first.adam, 0, "lr", 0.4);
+  ExponentialLR scheduler(first.adam, {.gamma = 0.5});
+  scheduler.step();
+  for (const bool scheduler_first : {true, false}) {
+    EXPECT_EQ(resumed_lr<ExponentialLR>(scheduler_first, state_dict(first.adam), state_dict(scheduler),
+                                        {.keep = {"lr"}}, ExponentialLROptions{.gamma = 0.5}),
+              0.1)
+        << scheduler_first;
+  }
+}
+
+TEST(TorchRestore, AnOptimizerSavedWithoutASchedulerGivesItsLearningRateInEveryOrder) {
   Training first(1);
   ExponentialLR scheduler(first.adam, {.gamma = 0.5});
   scheduler.step();
-  Value optimizer_state = state_dict(Training(1).adam);
-  Training second(2);
-  load_state_dict(second.adam, optimizer_state);
-  ExponentialLR resumed(second.adam, {.gamma = 0.5});
-  load_state_dict(resumed, state_dict(scheduler));
-  EXPECT_EQ(second.adam.param_groups()[0].options().get_lr(), 0.05);
+  for (const bool scheduler_first : {true, false}) {
+    EXPECT_EQ(resumed_lr<ExponentialLR>(scheduler_first, state_dict(Training(1).adam), state_dict(scheduler), {},
+                                        ExponentialLROptions{.gamma = 0.5}),
+              0.1)
+        << scheduler_first;
+  }
+}
+
+TEST(TorchRestore, WhatAProgramKeepsUnderASchedulersKeyIsLeftAlone) {
+  Training training(1);
+  set_group_value(training.adam, 0, "max_lr", "high");
+  const Value state = state_dict(training.adam);
+  Training other(2);
+  load_state_dict(other.adam, state);
+  StepLR scheduler(other.adam, {.step_size = 1});
+  load_state_dict(scheduler, state_dict(scheduler));
+  EXPECT_EQ(*group_value(other.adam, 0, "max_lr"), Value("high"));
 }
 
 TEST(TorchRestore, TheOptimizerMayHaveMoved) {

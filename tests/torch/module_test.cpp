@@ -247,8 +247,28 @@ TEST(ModuleState, WhatIsNoStateDictIsRefused) {
   Linear linear(1, 1);
   expect_error([&] { load_state_dict(linear, Value(3)); }, Code::mismatch, "state dict", "int");
   expect_error([&] { load_state_dict(linear, Dict{{1, 2}}); }, Code::mismatch, "strings");
-  const Linear empty{nullptr};
   expect_error([&] { state_dict(torch::nn::AnyModule()); }, Code::invalid_argument, "LibTorch");
+}
+
+TEST(ModuleState, TensorsThatCannotBeFilledAreNamedBeforeAnythingChanges) {
+  const auto refuses = [](const at::Tensor& buffer, const std::string& why) {
+    Linear linear(2, 2);
+    linear->register_buffer("mask", buffer);
+    Value state = state_dict(Linear(2, 2)).clone();
+    state.set("mask", torch::ones(buffer.sizes()));
+    const at::Tensor before = linear->weight.detach().clone();
+    expect_error([&] { load_state_dict(linear, state); }, Code::mismatch, "mask: " + why);
+    EXPECT_TRUE(same_bits(linear->weight.detach(), before));
+    EXPECT_EQ(load_state_dict(linear, state, {.strict = false}).mismatched.size(), 1U);
+  };
+  refuses(torch::zeros({1}).expand({5}), "expanded in the module");
+  refuses(torch::eye(3).to_sparse(), "Sparse in the module");
+  refuses(torch::empty({3}, torch::kMeta), "on the meta device");
+  const at::Tensor inference = [] {
+    const c10::InferenceMode guard;
+    return torch::zeros({3});
+  }();
+  refuses(inference, "an inference tensor in the module");
 }
 
 }  // namespace

@@ -67,6 +67,15 @@ def test_a_learning_rate_in_a_tensor_becomes_its_number(tmp_path):
     assert back["param_groups"][0]["lr"] == 0.125 and back["param_groups"][0]["betas"] == (0.5, 0.75)
 
 
+def test_what_a_scheduler_keeps_in_tensors_becomes_numbers(tmp_path):
+    optimizer, _ = trained(lambda params: torch.optim.Adam(params, lr=torch.tensor(0.125)))
+    torch.optim.lr_scheduler.StepLR(optimizer, step_size=3)
+    assert torch.is_tensor(optimizer.param_groups[0]["initial_lr"])
+    [(said, back)] = adopt(tmp_path, [("Adam", optimizer.state_dict())])
+    assert said == "ok"
+    same(back["param_groups"][0]["initial_lr"], 0.125)
+
+
 # What 1.13 wrote (FORMATS 3.2): ints as steps, a None buffer, fewer keys.
 OLD = {
     "Adam": ({"step": 7, "exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2)},

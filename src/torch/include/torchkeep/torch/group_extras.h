@@ -32,8 +32,8 @@ Value group_extras(const torch::optim::Optimizer& optimizer, std::size_t group);
 /// (an optimizer class of your own: see keep_group_extras).
 ///
 /// The extras belong to the optimizer: they move with it and end with it. (They live in the object behind
-/// Optimizer::defaults(), which is exchanged the first time one is set; group options stay where they are.) They go by
-/// the group's position: erasing a group from param_groups() gives its extras to the next one.
+/// Optimizer::defaults(), which is exchanged the first time one is set or a state is loaded; group options stay where
+/// they are.) They go by the group's position: erasing a group from param_groups() gives its extras to the next one.
 void set_group_extras(torch::optim::Optimizer& optimizer, std::size_t group, Value extras);
 
 namespace detail {
