@@ -56,7 +56,7 @@ void LRScheduler::step(std::int64_t epoch) {
   schedule_->step_to(epoch);
 }
 
-void CosineAnnealingWarmRestarts::step(double epoch) {
+void CosineAnnealingWarmRestarts::step_to(double epoch) {
   PlainArithmetic arithmetic;
   forget_loaded(schedule_->groups());
   schedule_->step_to(epoch);

@@ -264,6 +264,10 @@ LoadReport match_all(std::vector<Target>& targets, const Entries& entries) {
 
 }  // namespace
 
+void detail::throw_no_module() {
+  throw Error(Code::invalid_argument, "a null pointer or an empty holder: there is no module in it");
+}
+
 std::vector<ModuleNode> walk(const Module& root) {
   std::vector<ModuleNode> nodes;
   at_the_edge([&] { walk_into("", root, nodes); });

@@ -314,6 +314,20 @@ TEST(Scheduler, RefusesAnotherOptimizersParts) {
   }
 }
 
+template <class S, class E>
+concept StepsTo = requires(S scheduler, E epoch) {
+  scheduler.step(epoch);
+};
+
+TEST(Scheduler, OnlyWarmRestartsTakeAFractionOfAnEpoch) {
+  static_assert(StepsTo<LRScheduler, int> && !StepsTo<LRScheduler, double> && !StepsTo<StepLR, float>);
+  CosineAnnealingWarmRestarts scheduler(sgd(), {.T_0 = 2});
+  scheduler.step(1);
+  EXPECT_EQ(scheduler.state_dict()["T_cur"], Value(1));
+  scheduler.step(1.5F);
+  EXPECT_EQ(scheduler.state_dict()["T_cur"], Value(1.5));
+}
+
 TEST(Scheduler, CompositesHaveNoStepWithAnEpoch) {
   const auto groups = sgd();
   LRScheduler scheduler = SequentialLR(groups, {.schedulers = {LinearLR(groups)}, .milestones = Numbers{}});

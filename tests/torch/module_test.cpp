@@ -206,6 +206,8 @@ TEST(ModuleState, AModulesOwnStateDictIsUsedThroughAHolderToo) {
   Own own;
   EXPECT_EQ(state_dict(own), (Value{{"mine", 3}}));
   EXPECT_EQ(state_dict(*own), (Value{{"mine", 3}}));
+  EXPECT_EQ(state_dict(std::as_const(own)), (Value{{"mine", 3}}));
+  EXPECT_EQ(state_dict(std::as_const(*own)), (Value{{"mine", 3}}));
   load_state_dict(own, Value{{"mine", 5}});
   EXPECT_EQ(own->mine, 5);
 }
@@ -248,6 +250,19 @@ TEST(ModuleState, WhatIsNoStateDictIsRefused) {
   expect_error([&] { load_state_dict(linear, Value(3)); }, Code::mismatch, "state dict", "int");
   expect_error([&] { load_state_dict(linear, Dict{{1, 2}}); }, Code::mismatch, "strings");
   expect_error([&] { state_dict(torch::nn::AnyModule()); }, Code::invalid_argument, "LibTorch");
+}
+
+TEST(ModuleState, AHandleThatHoldsNothingIsRefused) {
+  Linear holder{nullptr};
+  std::shared_ptr<Linear::ContainedType> pointer;
+  torch::nn::Module* raw = nullptr;
+  const Value state = state_dict(Linear(1, 1));
+  expect_error([&] { state_dict(holder); }, Code::invalid_argument, "no module");
+  expect_error([&] { load_state_dict(holder, state); }, Code::invalid_argument, "no module");
+  expect_error([&] { load_state_dict(pointer, state, {.strict = false}); }, Code::invalid_argument, "no module");
+  expect_error([&] { state_dict(raw); }, Code::invalid_argument, "no module");
+  torch::optim::SGD sgd({torch::ones({1})}, torch::optim::SGDOptions(0.1));
+  expect_error([&] { state_dict(sgd, holder); }, Code::invalid_argument, "no module");
 }
 
 TEST(ModuleState, TensorsThatCannotBeFilledAreNamedBeforeAnythingChanges) {

@@ -68,6 +68,9 @@ class LRScheduler : public Scheduler {
   /// Jumps to `epoch` by the closed form where the class has one, as Python's deprecated step(epoch).
   /// Throws invalid_argument for SequentialLR and ChainedScheduler, which have none.
   void step(std::int64_t epoch);
+  /// Only CosineAnnealingWarmRestarts itself has fractional epochs; here they would be cut off.
+  template <std::floating_point E>
+  void step(E epoch) = delete;
 
  protected:
   using Scheduler::Scheduler;
@@ -125,8 +128,13 @@ class CosineAnnealingWarmRestarts : public LRScheduler {
   CosineAnnealingWarmRestarts(OptimizerRef optimizer, CosineAnnealingWarmRestartsOptions options);
   using LRScheduler::step;
   /// A fractional epoch, as in step(epoch + i / iterations).
-  void step(double epoch);
-  void step(int epoch) { step(static_cast<std::int64_t>(epoch)); }
+  template <std::floating_point E>
+  void step(E epoch) {
+    step_to(static_cast<double>(epoch));
+  }
+
+ private:
+  void step_to(double epoch);
 };
 
 class CyclicLR : public LRScheduler {

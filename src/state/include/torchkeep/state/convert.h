@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include <torchkeep/state/value.h>
@@ -275,8 +276,11 @@ concept Stateful = !std::same_as<T, Value> && requires(T & object, const Value& 
   object.load_state_dict(value);
 };
 
-/// What a Stateful object saves.
-template <Stateful T>
+/// What a Stateful object saves; of a const one, too, if its state_dict() is const.
+template <class T>
+requires Stateful<std::remove_const_t<T>> && requires(T& object) {
+  object.state_dict();
+}
 Value state_dict(T& object) {
   return object.state_dict();
 }

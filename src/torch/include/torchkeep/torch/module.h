@@ -5,6 +5,7 @@
 #include <concepts>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include <torch/nn/module.h>
 #include <torch/nn/modules/container/any.h>
@@ -19,6 +20,21 @@ template <class T>
 concept ModuleHandle = requires(const T& handle) {
   { *handle } -> std::convertible_to<const torch::nn::Module&>;
 };
+
+namespace detail {
+
+[[noreturn]] void throw_no_module();
+
+/// What a handle holds. Throws Error (invalid_argument) for a null pointer and an empty holder.
+template <class T>
+decltype(auto) held(T&& handle) {
+  if constexpr (requires { static_cast<bool>(handle); }) {
+    if (!static_cast<bool>(handle)) throw_no_module();
+  }
+  return *std::forward<T>(handle);
+}
+
+}  // namespace detail
 
 /// How to load into a module.
 struct ModuleLoadOptions {
@@ -44,20 +60,20 @@ Value state_dict(const torch::nn::Module& module);
 /// reading `value` throws.
 LoadReport load_state_dict(torch::nn::Module& module, const Value& value, const ModuleLoadOptions& options = {});
 
-/// The same of what a holder or pointer holds.
+/// The same of what a holder or pointer holds. Throws Error (invalid_argument) when it holds nothing.
 template <class T>
 requires ModuleHandle<std::remove_cvref_t<T>> Value state_dict(T&& module) {
-  return torchkeep::state_dict(*module);
+  return torchkeep::state_dict(detail::held(module));
 }
 template <class T>
 requires ModuleHandle<std::remove_cvref_t<T>>
 auto load_state_dict(T&& module, const Value& value) {
-  return torchkeep::load_state_dict(*module, value);
+  return torchkeep::load_state_dict(detail::held(module), value);
 }
 template <class T>
 requires ModuleHandle<std::remove_cvref_t<T>> LoadReport load_state_dict(T&& module, const Value& value,
                                                                          const ModuleLoadOptions& options) {
-  return torchkeep::load_state_dict(*module, value, options);
+  return torchkeep::load_state_dict(detail::held(module), value, options);
 }
 Value state_dict(const torch::nn::AnyModule& module);
 LoadReport load_state_dict(torch::nn::AnyModule& module, const Value& value, const ModuleLoadOptions& options = {});

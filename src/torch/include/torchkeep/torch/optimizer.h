@@ -21,7 +21,7 @@ namespace torchkeep {
 struct NamedModule {
   NamedModule(std::string prefix, const torch::nn::Module& object) : name(std::move(prefix)), module(&object) {}
   template <ModuleHandle T>
-  NamedModule(std::string prefix, const T& handle) : NamedModule(std::move(prefix), *handle) {}
+  NamedModule(std::string prefix, const T& handle) : NamedModule(std::move(prefix), detail::held(handle)) {}
 
   std::string name;  ///< empty: the parameters go under their own names
   const torch::nn::Module* module;
