@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 
 #include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/format/open_file.h>
 
 #include "from_value.h"
 #include "info_maker.h"
@@ -45,6 +46,7 @@ nb::object load_file(const std::string& path, nb::handle map_location, bool veri
   Value value = without_gil([&] {
     LoadOptions options;
     options.verify = verify;
+    options.unknown_classes = UnknownClasses::refuse;
     options.fs = &fs;
     return load(path, options);
   });
@@ -56,13 +58,14 @@ nb::object load_mapped(const std::string& path, nb::handle map_location, bool ve
   Value value = without_gil([&] {
     PtReadOptions options;
     options.verify = verify;
+    options.unknown_classes = UnknownClasses::refuse;
     options.map = true;
-    const PtFile file = open_pt(posix_fs().open_read(path), options);
-    for (const auto& storage : file.storages) {
+    const OpenedFile file = open_file(posix_fs().open_read(path), options);
+    for (const auto& storage : file.records) {
       // A damaged record is an error now; one that cannot be mapped is read.
       if (storage->nbytes() > 0 && storage->data() == nullptr) load_storages(std::span(&storage, 1));
     }
-    return file.value.from_file(path);
+    return (file.has_other_storages ? file.value.clone() : file.value).from_file(path);
   });
   return from_value(value, map_location);
 }
@@ -73,9 +76,10 @@ nb::object load_bytes(nb::bytes data, nb::handle map_location, bool verify) {
   without_gil([&] {
     PtReadOptions options;
     options.verify = verify;
-    const PtFile file = open_pt(std::make_shared<MemoryReadAt>(std::move(bytes)), options);
-    load_storages(file.storages);
-    value = file.value;
+    options.unknown_classes = UnknownClasses::refuse;
+    const OpenedFile file = open_file(std::make_shared<MemoryReadAt>(std::move(bytes)), options);
+    load_storages(file.records);
+    value = file.has_other_storages ? file.value.clone() : file.value;
   });
   return from_value(value, map_location);
 }
@@ -84,7 +88,7 @@ nb::object look_into(const std::string& path) {
   Value value = without_gil([&] {
     PtReadOptions options;
     options.unknown_classes = UnknownClasses::opaque;
-    return read_pt(posix_fs().open_read(path), options).from_file(path);
+    return open_file(posix_fs().open_read(path), options).value.from_file(path);
   });
   return describe_value(value);
 }

@@ -11,9 +11,9 @@
 #include <set>
 #include <vector>
 
-#include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/state/walk.h>
 
+#include "open_path.h"
 #include "threads.h"
 
 namespace torchkeep {
@@ -204,14 +204,14 @@ void collect(const Tensor& tensor, std::set<const Storage*>& storages) {
 }
 
 /// Loads the records that the value still looks at.
-void load_rest(const PtFile& file, const Value& merged, unsigned threads) {
+void load_rest(const OpenedFile& file, const Value& merged, unsigned threads) {
   std::set<const Storage*> wanted;
   walk(merged, [&wanted](const Visit& visit) {
     if (visit.value.is(Kind::tensor)) collect(visit.value.as_tensor(), wanted);
     return Next::inside;
   });
   std::vector<std::shared_ptr<RecordStorage>> rest;
-  for (const auto& storage : file.storages) {
+  for (const auto& storage : file.records) {
     if (wanted.contains(storage.get())) rest.push_back(storage);
   }
   load_storages(rest, threads);
@@ -231,19 +231,16 @@ void read(const Matcher& matcher, unsigned threads) {
 }  // namespace
 
 Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options) {
-  Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
   const unsigned threads = reading_threads(options.threads);
-  PtReadOptions read_options;
-  read_options.unknown_classes = options.unknown_classes;
-  read_options.limits = options.limits;
-  const PtFile file = open_pt(fs.open_read(path), read_options);
-  const Value saved = file.value.from_file(path);
+  const OpenedFile file =
+      open_path(path, {.unknown_classes = options.unknown_classes, .limits = options.limits, .fs = options.fs});
+  const Value saved = (file.has_other_storages ? file.value.clone() : file.value).from_file(path);
   Matcher matcher;
   const Value merged = matcher.match(targets, saved);  // 1
   matcher.finish(saved);
-  if (options.verify_first) check_storages(file.storages, threads);  // 2
-  load_rest(file, merged, threads);                                  // 3
-  read(matcher, threads);                                            // 4
+  if (options.verify_first) check_storages(file.records, threads);  // 2
+  load_rest(file, merged, threads);                                 // 3
+  read(matcher, threads);                                           // 4
   return merged.from_file(path);
 }
 

@@ -86,7 +86,8 @@ class ContiguousStorage final : public Storage {
 Elements::Elements(const Tensor& tensor) : storage_(tensor.storage), item_(itemsize(tensor.dtype)) {
   tensor.validate();
   check_repetition(tensor);
-  count_ = static_cast<std::uint64_t>(tensor.numel());
+  // A tensor of the device "meta" has a shape, but no elements.
+  count_ = storage_->location() == "meta" ? 0 : static_cast<std::uint64_t>(tensor.numel());
   offset_ = static_cast<std::uint64_t>(tensor.storage_offset);
   if (count_ == 0) return;
   std::uint64_t step = 1;

@@ -257,7 +257,7 @@ int run(const std::vector<std::string>& arguments) {
     for (const auto& state : testing::conformance_states()) fmt::print("{}\n", state.name);
     for (const auto& state : testing::large_states()) fmt::print("{}\n", state.name);
   } else if (verb == "read" && arguments.size() == 2) {
-    std::fputs(Description().run(load(arguments[1])).c_str(), stdout);
+    std::fputs(Description().run(load(arguments[1], {.unknown_classes = UnknownClasses::refuse})).c_str(), stdout);
   } else if (verb == "copy" && arguments.size() == 3) {
     save(load(arguments[1]), arguments[2], {.durable = false});
   } else if (verb == "huge" && arguments.size() == 2) {

@@ -37,8 +37,8 @@ std::shared_ptr<const ReadAt> as_file(std::string bytes) {
 }
 
 Value read_all(std::string bytes, const PtReadOptions& options) {
-  const PtFile file = open_pt(as_file(std::move(bytes)), options);
-  load_storages(file.storages);
+  const OpenedFile file = open_pt(as_file(std::move(bytes)), options);
+  load_storages(file.records);
   return file.value;
 }
 

@@ -3,7 +3,10 @@
 #include "allow_list.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
+
+#include "show.h"
 
 namespace torchkeep::pickle {
 namespace {
@@ -13,33 +16,105 @@ constexpr bool before(const Known& a, const Known& b) {
 }
 static_assert(std::is_sorted(std::begin(kAllowed), std::end(kAllowed), before));
 
+// Python 2's names, and modules that moved.
 std::string_view modern_module(std::string_view module) noexcept {
   if (module == "__builtin__") return "builtins";
   if (module == "copy_reg") return "copyreg";
+  if (module == "numpy.core.multiarray") return "numpy._core.multiarray";
+  if (module == "numpy.core.numeric") return "numpy._core.numeric";
+  if (module == "torch.tensor") return "torch._tensor";
   return module;
 }
 
-}  // namespace
+// The dtype whose name in C++ is `name`: "Float8_e4m3fn", "ComplexHalf". LibTorch makes class names of them that
+// PyTorch does not have.
+std::optional<DType> dtype_from_cpp_name(std::string_view name) noexcept {
+  if (name == "ComplexHalf") return DType::complex32;
+  std::array<char, 32> lower{};
+  if (name.size() > lower.size()) return std::nullopt;
+  std::transform(name.begin(), name.end(), lower.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c | 0x20 : c; });
+  const auto dtype = dtype_from_name({lower.data(), name.size()});
+  return dtype && info(*dtype).storage_class.empty() ? dtype : std::nullopt;
+}
 
-Global look_up(std::string_view module, std::string_view name) noexcept {
-  Global global{.module = modern_module(module), .name = name, .role = Role::unknown, .dtype = {}};
-  const Known wanted{global.module, name, Role::unknown};
-  const auto* row = std::lower_bound(std::begin(kAllowed), std::end(kAllowed), wanted, before);
-  if (row != std::end(kAllowed) && !before(wanted, *row)) {
-    global.role = row->role;
-    return global;
-  }
-  if (module != "torch" && module != "torch.storage" && module != "torch.cuda") return global;
+// torch.<X>Storage, torch.<X>Tensor (which PyTorch had classes for before 0.4) and torch.<dtype>.
+void look_up_by_rule(Global& global, std::string_view module) noexcept {
+  constexpr std::string_view kStorage = "Storage";
+  constexpr std::string_view kTensor = "Tensor";
+  const std::string_view name = global.name;
   if (name == "UntypedStorage") {
     global.role = Role::storage_class;
-  } else if (name.ends_with("Storage")) {
+  } else if (name.ends_with(kStorage)) {
     global.dtype = dtype_from_storage_class(name);
+    if (!global.dtype) global.dtype = dtype_from_cpp_name(name.substr(0, name.size() - kStorage.size()));
     if (global.dtype) global.role = Role::storage_class;
+  } else if (name.ends_with(kTensor)) {
+    std::array<char, 32> storage_class{};
+    if (name.size() >= storage_class.size() - 1) return;
+    const auto end = std::copy_n(name.begin(), name.size() - kTensor.size(), storage_class.begin());
+    std::copy(kStorage.begin(), kStorage.end(), end);
+    if (dtype_from_storage_class({storage_class.data(), name.size() - kTensor.size() + kStorage.size()}))
+      global.role = Role::tensor_class;
   } else if (module == "torch" && name != "boolean") {
     global.dtype = dtype_from_name(name);
     if (global.dtype) global.role = Role::dtype;
   }
+}
+
+// Calls f(part) for the parts of a dotted name until one returns true.
+template <class F>
+bool any_part(std::string_view name, F f) noexcept {
+  for (;;) {
+    const std::size_t end = name.find('.');
+    if (f(name.substr(0, end))) return true;
+    if (end == std::string_view::npos) return false;
+    name.remove_prefix(end + 1);
+  }
+}
+
+template <std::size_t N>
+bool contains(const std::array<std::string_view, N>& names, std::string_view name) noexcept {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+}  // namespace
+
+std::string Global::full_name() const {
+  return detail::show(module).append(1, '.').append(detail::show(name));
+}
+
+Global look_up(std::string_view module, std::string_view name) noexcept {
+  Global global{.module = module, .name = name, .role = Role::unknown, .dtype = {}};
+  const Known wanted{modern_module(module), name, Role::unknown};
+  const auto* row = std::lower_bound(std::begin(kAllowed), std::end(kAllowed), wanted, before);
+  if (row != std::end(kAllowed) && !before(wanted, *row)) {
+    global.role = row->role;
+  } else if (module == "torch" || module == "torch.storage" || module == "torch.cuda") {
+    look_up_by_rule(global, module);
+  } else if (module == "__torch__" || module.starts_with("__torch__.")) {
+    global.role = Role::script_class;
+  }
   return global;
+}
+
+bool is_attack(std::string_view module, std::string_view name) noexcept {
+  // Through whatever module they are reached: protocol 4 follows dots, so "torch" "hub.os.system" is os.system.
+  constexpr auto kAnywhere = std::to_array<std::string_view>(
+      {"os", "posix", "nt", "subprocess", "sys", "__builtin__", "__builtins__", "builtins", "importlib"});
+  constexpr auto kModules = std::to_array<std::string_view>(
+      {"_posixsubprocess", "_winapi",   "asyncio", "bdb",     "cProfile", "cffi", "codeop",   "ctypes", "ensurepip",
+       "httplib",          "idlelib",   "lib2to3", "marshal", "pdb",      "pip",  "popen2",   "pty",    "pydoc",
+       "requests",         "runpy",     "shutil",  "smtplib", "socket",   "ssl",  "tempfile", "timeit", "urllib",
+       "urllib2",          "webbrowser"});
+  constexpr auto kBuiltins = std::to_array<std::string_view>(
+      {"__import__", "apply", "breakpoint", "compile", "delattr", "eval", "exec", "execfile", "exit", "file", "globals",
+       "input", "locals", "open", "quit", "raw_input", "reload", "setattr", "vars"});
+  const auto anywhere = [&](std::string_view part) { return contains(kAnywhere, part); };
+  const std::string_view modern = modern_module(module);
+  if (modern == "builtins" || modern == "io" || modern == "_io")
+    return contains(kBuiltins, name.substr(0, name.find('.'))) || any_part(name, anywhere);
+  return contains(kModules, module.substr(0, module.find('.'))) || any_part(module, anywhere) ||
+         (name.find('.') != std::string_view::npos && any_part(name, anywhere));
 }
 
 }  // namespace torchkeep::pickle

@@ -2,16 +2,26 @@
 // Making objects while a pickle runs, within the limits.
 #include "heap.h"
 
+#include <algorithm>
 #include <array>
 #include <fmt/format.h>
 #include <limits>
 
-#include "show.h"
+#include <torchkeep/base/checked.h>
 
 namespace torchkeep::pickle {
 namespace {
 
 constexpr std::uint64_t kMaxIndex = std::numeric_limits<std::uint32_t>::max();
+
+// What is charged, in bytes: an object here and the node of a Value that it becomes, a place in a container, a tensor's
+// parts, a storage's.
+constexpr std::uint64_t kObjectCost = 256;
+constexpr std::uint64_t kSlotCost = sizeof(Slot) + sizeof(Value);
+constexpr std::uint64_t kTensorCost = 512;
+constexpr std::uint64_t kDimensionCost = 32;
+constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
+constexpr std::uint64_t kStorageCost = 512;
 
 std::string_view describe(ObjectKind kind) {
   constexpr std::string_view kNames[] = {"a list",           "a tuple",         "a torch.Size", "a dict",
@@ -28,11 +38,20 @@ std::string_view describe(ObjectKind kind) {
 Heap::Heap(Bytes pickle, const ReadContext& context) : pickle_(as_text(pickle)), context_(context) {
   pool_.reserve(pickle.size() / 6);
   objects_.reserve(pickle.size() / 12);
+  const Limits& limits = context.limits;
+  const auto expanded = checked_mul<std::uint64_t>(pickle.size(), limits.max_expansion);
+  allowance_ = expanded ? checked_add(*expanded, limits.max_free_bytes).value_or(kUnlimited) : kUnlimited;
+}
+
+void Heap::fail_charge() const {
+  fail(Code::refused, fmt::format("this pickle of {} bytes would take more than {} bytes of memory "
+                                  "(Limits::max_expansion is {})",
+                                  pickle_.size(), allowance_, context_.limits.max_expansion));
 }
 
 Where Heap::where() const {
   Where where = context_.where;
-  where.offset = position_;
+  where.offset = context_.base + position_;
   return where;
 }
 
@@ -64,6 +83,7 @@ Slot Heap::make_text(Tag tag, std::uint64_t offset, std::uint64_t length) const 
 }
 
 Slot Heap::make_decoded(Tag tag, std::string_view text) {
+  charge(2 * text.size());
   Slot slot = make_text(tag, decoded_.size(), text.size());
   slot.is_decoded = true;
   decoded_.append(text) += '\0';  // so that an empty text, too, has an offset of its own: texts are known by it
@@ -77,12 +97,14 @@ Slot Heap::make_global(const Global& global) {
 }
 
 Slot Heap::make_storage(LoadedStorage storage) {
+  charge(kStorageCost);
   const Slot slot = make_slot(Tag::storage, storages_.size());
   storages_.push_back(std::move(storage));
   return slot;
 }
 
 std::uint32_t Heap::extend_pool(std::span<const Slot> items, std::size_t capacity) {
+  charge(kSlotCost * capacity);
   if (pool_.size() + capacity > kMaxIndex) fail(Code::refused, "more than 2^32 elements");
   const auto begin = static_cast<std::uint32_t>(pool_.size());
   pool_.insert(pool_.end(), items.begin(), items.end());
@@ -95,7 +117,10 @@ Slot Heap::make_object(ObjectKind kind, std::span<const Slot> items, std::uint32
     fail(Code::refused,
          fmt::format("more objects than the limit of {} (Limits::max_objects)", context_.limits.max_objects));
   }
+  if (kind == ObjectKind::tuple && items.empty() && empty_tuple_) return *empty_tuple_;
+  charge(kObjectCost);
   const Slot slot = make_slot(Tag::object, objects_.size());
+  if (kind == ObjectKind::tuple && items.empty()) empty_tuple_ = slot;
   const auto count = static_cast<std::uint32_t>(items.size());
   const std::uint32_t begin = extend_pool(items, items.size());
   objects_.push_back(
@@ -104,6 +129,7 @@ Slot Heap::make_object(ObjectKind kind, std::span<const Slot> items, std::uint32
 }
 
 Slot Heap::make_tensor(Tensor tensor) {
+  charge(kTensorCost + kDimensionCost * tensor.sizes.size());
   const Slot slot = make_object(ObjectKind::tensor, {}, static_cast<std::uint32_t>(tensors_.size()));
   tensors_.push_back(std::move(tensor));
   return slot;
@@ -116,8 +142,8 @@ Slot Heap::make_sparse(SparseParts parts, std::span<const Slot> items) {
 }
 
 Slot Heap::make_opaque(Slot global, Opaque::Form form, Slot args, Slot kwargs) {
-  const std::array<Slot, 5> items = {args, kwargs, Slot{}, make_object(ObjectKind::list),
-                                     make_object(ObjectKind::dict)};
+  charge(sizeof(Opaque) + this->global(global).module.size() + this->global(global).name.size());
+  const std::array<Slot, 5> items = {args, kwargs};
   const Slot slot = make_object(ObjectKind::opaque, items, static_cast<std::uint32_t>(opaques_.size()));
   opaques_.push_back({static_cast<std::uint32_t>(global.index), form});
   return slot;
@@ -125,11 +151,34 @@ Slot Heap::make_opaque(Slot global, Opaque::Form form, Slot args, Slot kwargs) {
 
 Slot Heap::keep_only(Slot tensor, const Level& level) {
   if (pinned_.objects > level.objects || pinned_.storages > level.storages) return tensor;
+  if (!is(tensor, ObjectKind::tensor) || tensor.index < level.objects) return tensor;
+  if (empty_tuple_ && empty_tuple_->index >= level.objects) empty_tuple_.reset();
   objects_[level.objects] = object(tensor);
   objects_.erase(objects_.begin() + static_cast<std::ptrdiff_t>(level.objects) + 1, objects_.end());
   pool_.resize(level.pool);
   storages_.erase(storages_.begin() + static_cast<std::ptrdiff_t>(level.storages), storages_.end());
   return make_slot(Tag::object, level.objects);
+}
+
+void Heap::become_tensor(Slot slot, Tensor tensor) {
+  charge(kTensorCost + kDimensionCost * tensor.sizes.size());
+  Object& object = this->object(slot);
+  object.kind = ObjectKind::tensor;
+  object.count = 0;
+  object.extra = static_cast<std::uint32_t>(tensors_.size());
+  tensors_.push_back(std::move(tensor));
+}
+
+void Heap::append_to_opaque(Slot opaque, OpaqueItem item, std::span<const Slot> items) {
+  if (this->items(opaque)[item].tag == Tag::none) {
+    set_item(opaque, item, make_object(item == kOpaqueListItems ? ObjectKind::list : ObjectKind::dict));
+  }
+  append(this->items(opaque)[item], items);
+}
+
+bool Heap::is_opaque_class(Slot slot) const noexcept {
+  return is(slot, Role::unknown) || is(slot, Role::inert) || is(slot, Role::script_class) ||
+         is(slot, Role::numpy_reconstruct) || is(slot, Role::numpy_dtype);
 }
 
 std::string_view Heap::text(Slot slot) const noexcept {
@@ -171,7 +220,7 @@ std::string Heap::describe(Slot slot) const {
     case Tag::bytes:
       return "bytes";
     case Tag::global:
-      return fmt::format("the global {}.{}", detail::show(global(slot).module), detail::show(global(slot).name));
+      return fmt::format("the global {}", global(slot).full_name());
     case Tag::storage:
       return "a storage";
     case Tag::object:

@@ -68,7 +68,7 @@ enum class ObjectKind : std::uint8_t {
   tensor,     // extra: index into Heap::tensors
   sparse,     // indices, plain indices, values; extra: index into Heap::sparse
   nested,     // buffer, sizes, strides, offsets
-  opaque,     // args, kwargs, state, list items, dict items; extra: index into Heap::opaques
+  opaque,     // OpaqueItem; extra: index into Heap::opaques
 };
 
 /// A container or other object: items are a run of Heap::pool.
@@ -80,6 +80,9 @@ struct Object {
   std::uint32_t extra = 0;
   std::uint32_t attributes = 0;  ///< 1 + index of the dict object with its Python attributes; 0: none
 };
+
+/// The items of an opaque object; the last two are a list and a dict, or None while there are no such items.
+enum OpaqueItem : std::size_t { kOpaqueArgs, kOpaqueKwargs, kOpaqueState, kOpaqueListItems, kOpaqueDictItems };
 
 /// What an opaque object is made of, beside its items.
 struct OpaqueParts {
@@ -111,6 +114,12 @@ class Heap {
   [[noreturn]] void fail(Code code, std::string message) const;
   /// `where` with the present position.
   Where where() const;
+  /// Counts memory that is about to be taken; throws Error (refused) when it is more than a pickle of this size may
+  /// take (Limits::max_expansion).
+  void charge(std::uint64_t bytes) const {
+    charged_ += bytes;
+    if (charged_ > allowance_) fail_charge();
+  }
 
   static Slot make_integer(std::int64_t value) noexcept;
   static Slot make_boolean(bool value) noexcept;
@@ -126,6 +135,8 @@ class Heap {
   Slot make_object(ObjectKind kind, std::span<const Slot> items = {}, std::uint32_t extra = 0);
   Slot make_opaque(Slot global, Opaque::Form form, Slot args, Slot kwargs = {});
   Slot make_sparse(SparseParts parts, std::span<const Slot> items);
+  /// Makes an opaque object the tensor that its state says it is.
+  void become_tensor(Slot object, Tensor tensor);
 
   Level level() const noexcept { return {objects_.size(), pool_.size(), storages_.size()}; }
   /// Notes that something from outside now leads to what was made last.
@@ -156,18 +167,27 @@ class Heap {
   const SparseParts& sparse(const Object& object) const noexcept { return sparse_[object.extra]; }
   const OpaqueParts& opaque(const Object& object) const noexcept { return opaques_[object.extra]; }
   const Global& opaque_global(const Object& object) const noexcept { return globals_[opaque(object).global]; }
+  Slot opaque_class(Slot slot) const noexcept { return make_slot(Tag::global, opaque(object(slot)).global); }
+  /// Adds to the list or dict items of an opaque object.
+  void append_to_opaque(Slot object, OpaqueItem item, std::span<const Slot> items);
 
   bool is(Slot slot, ObjectKind kind) const noexcept { return slot.tag == Tag::object && object(slot).kind == kind; }
   bool is(Slot slot, Role role) const noexcept { return slot.tag == Tag::global && global(slot).role == role; }
+  /// A global whose instances are kept as Opaque.
+  bool is_opaque_class(Slot slot) const noexcept;
   /// What a slot is, for errors: "an int", "a list", "the global os.system".
   std::string describe(Slot slot) const;
 
  private:
   std::uint32_t extend_pool(std::span<const Slot> items, std::size_t capacity);
+  [[noreturn]] void fail_charge() const;
 
   std::string_view pickle_;
   const ReadContext& context_;
   std::uint64_t position_ = 0;
+  std::uint64_t allowance_;
+  mutable std::uint64_t charged_ = 0;
+  std::optional<Slot> empty_tuple_;
   std::string decoded_;
   Level pinned_;
   std::vector<Slot> pool_;
@@ -179,11 +199,11 @@ class Heap {
   std::vector<OpaqueParts> opaques_;
 };
 
-/// The positions of an opaque object's items.
-enum OpaqueItem : std::size_t { kOpaqueArgs, kOpaqueKwargs, kOpaqueState, kOpaqueListItems, kOpaqueDictItems };
-
 /// The result of `callee(*args)` for a callee on the allow-list (or the Opaque that stands for it).
 Slot call(Heap& heap, Slot callee, Slot args);
+
+/// BUILD: gives `target` its state.
+void build(Heap& heap, Slot target, Slot state);
 
 /// Turns what is reachable from `root` into Values, which take the tensors out of the heap.
 Value to_value(Heap& heap, Slot root);

@@ -3,12 +3,15 @@
 #include "machine.h"
 
 #include <bit>
+#include <variant>
 
 namespace torchkeep::pickle {
 namespace {
 
 // Reading decimal digits takes quadratic time; Python's own limit.
 constexpr std::size_t kMaxDecimalDigits = 4300;
+// Of module and class together; each object of the class repeats them.
+constexpr std::size_t kMaxNameBytes = 1024;
 
 }  // namespace
 
@@ -64,6 +67,7 @@ void Machine::tuple() {
 
 void Machine::dup() {
   push(top());
+  stack_.back().is_repeated = true;
   heap_.pin();
 }
 
@@ -83,9 +87,16 @@ void Machine::get(std::uint64_t index) {
 }
 
 void Machine::push_global(std::string_view module, std::string_view name) {
+  if (module.size() + name.size() > kMaxNameBytes) {
+    fail(fmt::format("a global's name of {} bytes; the limit is {}", module.size() + name.size(), kMaxNameBytes),
+         Code::refused);
+  }
+  if (!is_utf8(module) || !is_utf8(name)) fail("a global's name that is not UTF-8");
   const Global global = look_up(module, name);
-  if (global.role == Role::unknown && heap_.context().unknown_classes == UnknownClasses::refuse) {
-    fail(fmt::format("refused global '{}.{}'", detail::show(module), detail::show(name)), Code::refused);
+  const UnknownClasses policy = heap_.context().unknown_classes;
+  if (global.role == Role::unknown &&
+      (policy == UnknownClasses::refuse || (policy == UnknownClasses::opaque && is_attack(module, name)))) {
+    fail(fmt::format("refused global '{}'", global.full_name()), Code::refused);
   }
   push(heap_.make_global(global));
 }
@@ -108,7 +119,7 @@ void Machine::append(std::span<const Slot> items) {
   if (heap_.is(target, ObjectKind::list))
     heap_.append(target, items);
   else if (heap_.is(target, ObjectKind::opaque))
-    heap_.append(heap_.items(target)[kOpaqueListItems], items);
+    heap_.append_to_opaque(target, kOpaqueListItems, items);
   else
     fail(fmt::format("APPEND to {}", heap_.describe(target)));
   added(items.size());
@@ -121,7 +132,7 @@ void Machine::set_items(std::span<const Slot> items) {
       heap_.is(target, ObjectKind::counter)) {
     heap_.append(target, items);
   } else if (heap_.is(target, ObjectKind::opaque)) {
-    heap_.append(heap_.items(target)[kOpaqueDictItems], items);
+    heap_.append_to_opaque(target, kOpaqueDictItems, items);
   } else {
     fail(fmt::format("SETITEM on {}", heap_.describe(target)));
   }
@@ -160,7 +171,7 @@ void Machine::new_object(bool has_keywords) {
   if (!heap_.is(args, ObjectKind::tuple) || (has_keywords && !heap_.is(keywords, ObjectKind::dict))) {
     fail("NEWOBJ without a tuple of arguments");
   }
-  if (heap_.is(type, Role::unknown)) {
+  if (heap_.is_opaque_class(type)) {
     push(heap_.make_opaque(type, Opaque::Form::newobj, args, keywords));
   } else if (!has_keywords || heap_.items(keywords).empty()) {
     push(call(heap_, type, args));
@@ -191,28 +202,43 @@ void Machine::obj() {
 
 void Machine::build() {
   const Slot state = pop();
-  const Slot target = top();
-  if (heap_.is(target, ObjectKind::opaque)) {
-    if (heap_.items(target)[kOpaqueState].tag != Tag::none) fail("a second BUILD of one object", Code::unsupported);
-    heap_.set_item(target, kOpaqueState, state);
-  } else if (heap_.is(target, ObjectKind::ordered_dict)) {
-    if (!heap_.is(state, ObjectKind::dict)) fail(fmt::format("attributes are {}, not a dict", heap_.describe(state)));
-    if (heap_.object(target).attributes != 0) fail("a second BUILD of one object", Code::unsupported);
-    heap_.object(target).attributes = static_cast<std::uint32_t>(state.index + 1);
-  } else {
-    fail(fmt::format("BUILD of {}", heap_.describe(target)), Code::unsupported);
-  }
+  pickle::build(heap_, top(), state);
   heap_.pin();
 }
 
-// ('storage', class, key, location, numel)
-void Machine::persistent_id() {
-  const Slot id = pop();
+Slot Machine::text_id(std::string_view text) {
+  std::int64_t value = 0;
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (result.ec == std::errc() && result.ptr == text.data() + text.size()) return Heap::make_integer(value);
+  if (!is_utf8(text)) fail("a persistent id that is not UTF-8");
+  return heap_.make_decoded(Tag::string, text);
+}
+
+void Machine::persistent_id(Slot id) {
   const auto fields = heap_.is(id, ObjectKind::tuple) ? heap_.items(id) : std::span<const Slot>();
-  if (fields.empty() || fields[0].tag != Tag::string || heap_.text(fields[0]) != "storage") {
-    fail("a persistent id that is not a storage", Code::unsupported);
+  const std::string_view kind = !fields.empty() && fields[0].tag == Tag::string ? heap_.text(fields[0]) : "";
+  if (kind == "storage" && (fields.size() == 5 || fields.size() == 6)) return push(storage(fields));
+  // A class, with its source code for the reader to compare with: before PyTorch 1.6.
+  if (kind == "module" && fields.size() == 4 && fields[1].tag == Tag::global) return push(fields[1]);
+  if (heap_.context().load_numbered) {
+    if (!fields.empty() && fields[0].tag == Tag::global) return push(fields[0]);
+    if (id.tag == Tag::integer) return push(numbered(id.integer));
   }
-  if (fields.size() != 5) fail(fmt::format("a storage id of {} fields, expected 5", fields.size()));
+  if (kind == "storage") fail(fmt::format("a storage id of {} fields, expected 5 or 6", fields.size()));
+  if (heap_.context().unknown_classes != UnknownClasses::refuse) {
+    return push(heap_.make_opaque(heap_.make_global({}), Opaque::Form::persistent, id));
+  }
+  fail(fmt::format("a persistent id that is not a storage, but {}", heap_.describe(id)), Code::unsupported);
+}
+
+Slot Machine::numbered(std::int64_t number) {
+  std::variant<LoadedStorage, Tensor> loaded = at_this_place([&] { return heap_.context().load_numbered(number); });
+  if (auto* tensor = std::get_if<Tensor>(&loaded)) return heap_.make_tensor(std::move(*tensor));
+  return heap_.make_storage(std::move(std::get<LoadedStorage>(loaded)));
+}
+
+// ('storage', class, key, location, numel), before PyTorch 1.6 also a view of it: None or (key, first, count)
+Slot Machine::storage(std::span<const Slot> fields) {
   if (!heap_.is(fields[1], Role::storage_class) || fields[2].tag != Tag::string || fields[3].tag != Tag::string ||
       fields[4].tag != Tag::integer || fields[4].integer < 0) {
     fail("a storage id is ('storage', class, key, location, number of elements)");
@@ -222,11 +248,26 @@ void Machine::persistent_id() {
   const std::uint64_t item = dtype ? itemsize(*dtype) : 1;
   if (numel > std::numeric_limits<std::int64_t>::max() / item) fail(fmt::format("a storage of {} elements", numel));
   const StorageReference reference{dtype, heap_.text(fields[2]), heap_.text(fields[3]), numel * item};
-  try {
-    push(heap_.make_storage(heap_.context().load_storage(reference)));
-  } catch (const Error& error) {
-    throw error.at(heap_.where());
+  if (!heap_.context().load_storage) {
+    fail(fmt::format("storage '{}', which nothing in this file holds", detail::show(reference.key)));
   }
+  LoadedStorage loaded = at_this_place([&] { return heap_.context().load_storage(reference); });
+  if (fields.size() == 6 && fields[5].tag != Tag::none) set_view(loaded, fields[5], fields[4].integer);
+  return heap_.make_storage(std::move(loaded));
+}
+
+void Machine::set_view(LoadedStorage& loaded, Slot view, std::int64_t numel) {
+  const auto fields = heap_.is(view, ObjectKind::tuple) ? heap_.items(view) : std::span<const Slot>();
+  if (fields.size() != 3 || fields[1].tag != Tag::integer || fields[2].tag != Tag::integer) {
+    fail("a view of a storage is (key, first element, number of elements)");
+  }
+  const std::int64_t first = fields[1].integer;
+  const std::int64_t count = fields[2].integer;
+  if (first < 0 || count < 0 || first > numel || count > numel - first) {
+    fail(fmt::format("a view of {} elements from {} on, of a storage of {}", count, first, numel));
+  }
+  loaded.first = first;
+  loaded.count = count;
 }
 
 }  // namespace torchkeep::pickle

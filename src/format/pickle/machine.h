@@ -19,7 +19,7 @@ namespace torchkeep::pickle {
 class Machine {
  public:
   Machine(Bytes pickle, const ReadContext& context)
-      : size_(pickle.size()), reader_(pickle, context.where), heap_(pickle, context) {
+      : size_(pickle.size()), reader_(pickle, context.where, context.base), heap_(pickle, context) {
     memo_.reserve(pickle.size() / 12);
   }
 
@@ -149,7 +149,21 @@ class Machine {
   void inst();
   void obj();
   void build();
-  void persistent_id();
+  // PERSID's text: a number where that can be one, as PyTorch reads it.
+  Slot text_id(std::string_view text);
+  void persistent_id(Slot id);
+  Slot storage(std::span<const Slot> fields);
+  void set_view(LoadedStorage& loaded, Slot view, std::int64_t numel);
+  Slot numbered(std::int64_t number);
+  // Errors of the caller's functions are about the instruction now running.
+  template <class F>
+  auto at_this_place(F f) const {
+    try {
+      return f();
+    } catch (const Error& error) {
+      throw error.at(heap_.where());
+    }
+  }
 
   void step(Op op);
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include <torchkeep/base/bytes.h>
@@ -43,18 +44,37 @@ struct StorageReference {
 struct LoadedStorage {
   StoragePtr storage;
   DType dtype;
+  std::int64_t first = 0;                  ///< of a view of a storage: its first element
+  std::optional<std::int64_t> count = {};  ///< of a view: its number of elements
 };
+
+/// Throws Error (corrupt) unless the tensor lies inside its storage, (refused) when its strides make much of little.
+void check_extent(const Tensor& tensor, const Limits& limits);
+/// Moves a tensor over a view of a storage to that storage; the same errors.
+void place_in_view(Tensor& tensor, const LoadedStorage& view, const Limits& limits);
 
 /// What read() needs from its caller.
 struct ReadContext {
-  Where where;  ///< file and record for errors
+  Where where;             ///< file and record for errors
+  std::uint64_t base = 0;  ///< where in them the pickle begins
   Limits limits;
   UnknownClasses unknown_classes = UnknownClasses::refuse;
-  /// Gives the storage a persistent id names; throws Error when there is none of that size.
+  /// Gives the storage a persistent id names; throws Error when there is none of that size. Empty: there are none.
   std::function<LoadedStorage(const StorageReference&)> load_storage;
+  /// Told that a tensor of this dtype lies in a storage whose class has none; may be empty.
+  std::function<void(const Storage&, DType)> view_as;
+  /// Gives what a persistent id that is a number stands for (the tar format); empty where there are none.
+  std::function<std::variant<LoadedStorage, Tensor>(std::int64_t)> load_numbered;
+  /// Gives the storage in a file of torch.save that the pickle holds as bytes; empty where that is refused.
+  std::function<LoadedStorage(Bytes)> load_nested;
 };
 
-/// Runs the pickle in `bytes`. Throws Error (corrupt, refused, unsupported) with the byte offset.
+/// Runs the pickle in `bytes`; what follows its STOP is left alone. Throws Error (corrupt, refused, unsupported) with
+/// the byte offset.
 Value read(Bytes bytes, const ReadContext& context);
+
+/// Where the pickle that begins at `begin` ends, one past its STOP, found without running it. Throws Error (corrupt)
+/// when it does not end before `end`, (refused) when it is longer than `limit`.
+std::uint64_t find_end(const ReadAt& file, std::uint64_t begin, std::uint64_t end, std::uint64_t limit);
 
 }  // namespace torchkeep::pickle

@@ -128,9 +128,9 @@ void Machine::step(Op op) {
     case Op::obj:
       return obj();
     case Op::pers_id:
-      fail("a persistent id written as text", Code::unsupported);
+      return persistent_id(text_id(line()));
     case Op::bin_pers_id:
-      return persistent_id();
+      return persistent_id(pop());
     case Op::ext1:
     case Op::ext2:
     case Op::ext4:

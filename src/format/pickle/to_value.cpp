@@ -56,10 +56,14 @@ class Converter {
     return i < object.count ? heap_.items(object)[i] : attributes(object);
   }
   std::span<const Slot> list_items(const Object& object) const noexcept {
-    return heap_.items(heap_.items(object)[kOpaqueListItems]);
+    return items_of_opaque(object, kOpaqueListItems);
   }
   std::span<const Slot> dict_items(const Object& object) const noexcept {
-    return heap_.items(heap_.items(object)[kOpaqueDictItems]);
+    return items_of_opaque(object, kOpaqueDictItems);
+  }
+  std::span<const Slot> items_of_opaque(const Object& object, OpaqueItem item) const noexcept {
+    const Slot slot = heap_.items(object)[item];
+    return slot.tag == Tag::none ? std::span<const Slot>() : heap_.items(slot);
   }
   static Slot attributes(const Object& object) noexcept { return make_slot(Tag::object, object.attributes - 1); }
 
@@ -89,17 +93,15 @@ class Converter {
       case Tag::integer:
         return integer(slot.integer);
       case Tag::big_integer:
-        return detail::make_integer(Integer::from_twos_complement(heap_.text(slot)));
+        return text(slot, [](std::string text) { return detail::make_integer(Integer::from_twos_complement(text)); });
       case Tag::real:
         return detail::make_real(slot.real);
       case Tag::string:
-        if (!slot.is_repeated) return Value::string(std::string(heap_.text(slot)));
-        return cached(strings_[slot.offset << 1 | slot.is_decoded],
-                      [&] { return Value::string(std::string(heap_.text(slot))); });
+        return text(slot, [](std::string text) { return Value::string(std::move(text)); });
       case Tag::bytes:
-        return Value::bytes(std::string(heap_.text(slot)));
+        return text(slot, [](std::string text) { return Value::bytes(std::move(text)); });
       case Tag::global:
-        return global(heap_.global(slot));
+        return global(slot);
       case Tag::storage:
         return storage(heap_.storage(slot));
       case Tag::object:
@@ -123,20 +125,40 @@ class Converter {
     return cached(integers_[static_cast<std::size_t>(number)], [&] { return detail::make_integer(number); });
   }
 
-  static Value global(const Global& global) {
+  // A text that stands in several places is made once.
+  template <class Make>
+  Value text(Slot slot, Make make) {
+    const auto make_text = [&] {
+      const std::string_view text = heap_.text(slot);
+      heap_.charge(text.size());
+      return make(std::string(text));
+    };
+    if (!slot.is_repeated) return make_text();
+    const std::uint64_t key = slot.offset << 3 | static_cast<std::uint64_t>(slot.is_decoded) << 2 |
+                              (static_cast<std::uint64_t>(slot.tag) - static_cast<std::uint64_t>(Tag::big_integer));
+    return cached(texts_[key], make_text);
+  }
+
+  Value global(Slot slot) {
+    const Global& global = heap_.global(slot);
     if (global.role == Role::dtype) return detail::make_dtype(*global.dtype);
-    Opaque opaque;
-    opaque.module = global.module;
-    opaque.name = global.name;
-    opaque.form = Opaque::Form::global;
-    return detail::make_opaque(std::move(opaque));
+    return cached(globals_[slot.index], [&] {
+      Opaque opaque;
+      opaque.module = global.module;
+      opaque.name = global.name;
+      opaque.form = Opaque::Form::global;
+      return detail::make_opaque(std::move(opaque));
+    });
   }
   // A storage saved as a value of its own: shown as the tensor of all its elements.
-  static Value storage(const LoadedStorage& loaded) {
+  Value storage(const LoadedStorage& loaded) {
+    heap_.charge(2 * sizeof(Tensor) + sizeof(Opaque));
+    const auto all = static_cast<std::int64_t>(loaded.storage->nbytes() / itemsize(loaded.dtype));
     Tensor tensor;
     tensor.dtype = loaded.dtype;
-    tensor.sizes = {static_cast<std::int64_t>(loaded.storage->nbytes() / itemsize(loaded.dtype))};
+    tensor.sizes = {loaded.count.value_or(all)};
     tensor.strides = {1};
+    tensor.storage_offset = loaded.first;
     tensor.storage = loaded.storage;
     Opaque opaque;
     opaque.module = "torch.storage";
@@ -201,6 +223,10 @@ class Converter {
   }
   Value opaque(const Object& object, std::span<const Slot> items) {
     const Global& global = heap_.opaque_global(object);
+    // A module of TorchScript is its attributes.
+    if (global.role == Role::script_class && heap_.is(items[kOpaqueState], ObjectKind::dict)) {
+      return value(items[kOpaqueState]);
+    }
     return detail::make_opaque({std::string(global.module), std::string(global.name), heap_.opaque(object).form,
                                 value(items[kOpaqueArgs]), value(items[kOpaqueKwargs]), value(items[kOpaqueState]),
                                 values(list_items(object)), entries(dict_items(object))});
@@ -211,7 +237,8 @@ class Converter {
   std::vector<Value> values_;                                // of finished objects
   std::vector<Frame> frames_;                                // open objects, outermost first
   std::unordered_map<std::uint32_t, std::uint64_t> labels_;  // of objects something inside refers back to
-  std::unordered_map<std::uint64_t, Value> strings_;
+  std::unordered_map<std::uint64_t, Value> texts_;
+  std::unordered_map<std::uint64_t, Value> globals_;
   std::array<Value, 2> booleans_;
   std::array<Value, 256> integers_;
 };

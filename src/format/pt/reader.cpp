@@ -4,19 +4,19 @@
 #include <cstdlib>
 #include <fmt/format.h>
 #include <map>
+#include <unordered_map>
 
 #include <torchkeep/format/pt.h>
 
-#include "pickle/pickle.h"
+#include "kind.h"
+#include "open/open.h"
+#include "range_storage.h"
 #include "show.h"
 #include "zip/zip.h"
 
 namespace torchkeep {
 namespace {
 
-constexpr std::string_view kZipMagic = "PK\x03\x04";
-// The pickle of 0x1950a86a20f9469cfc6c that begins a file of torch.save before PyTorch 1.6.
-constexpr std::string_view kLegacyMagic = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e";
 constexpr std::uint64_t kMaxNoteBytes = 64;  // of version, byteorder and their like
 constexpr long kNewestVersion = 10;          // of the container, as PyTorch 2.13 accepts it
 
@@ -24,36 +24,29 @@ constexpr long kNewestVersion = 10;          // of the container, as PyTorch 2.1
   throw Error(code, std::move(message), {.file = file.name(), .record = {}, .offset = {}, .key = {}});
 }
 
-void check_magic(const ReadAt& file) {
-  std::string start(static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kLegacyMagic.size())), '\0');
-  file.read_at(0, std::as_writable_bytes(std::span(start)));
-  if (start.starts_with(kZipMagic)) return;
-  if (start == kLegacyMagic) {
-    fail(file, Code::unsupported, "the format of torch.save before PyTorch 1.6; load and save it with a newer PyTorch");
-  }
-  fail(file, Code::corrupt, "not a file of torch.save: it does not begin with a zip record");
-}
-
 class PtReader {
  public:
   PtReader(std::shared_ptr<const ReadAt> file, const PtReadOptions& options)
       : options_(options), zip_(std::make_shared<zip::Reader>(std::move(file), options.limits, options.map)) {}
 
-  PtFile run() && {
-    check_kind();
+  OpenedFile run(int depth) && {
+    OpenedFile opened;
+    opened.format = pt::classify(*zip_);
     check_version();
-    check_byte_order();
+    is_big_endian_ = read_byte_order() == "big";
     check_other_notes();
     const std::string pickle = zip_->read(*zip_->find("data.pkl"), options_.verify, options_.limits.max_pickle_bytes);
-    pickle::ReadContext context;
+    pickle::ReadContext context = open::make_context(options_, depth);
     context.where.file = zip_->file().name();
     context.where.record = "data.pkl";
-    context.limits = options_.limits;
-    context.unknown_classes = options_.unknown_classes;
     context.load_storage = [this](const pickle::StorageReference& reference) { return load_storage(reference); };
+    if (is_big_endian_) context.view_as = [this](const Storage& storage, DType dtype) { set_dtype(storage, dtype); };
     known_.resize(zip_->records().size());
-    Value value = pickle::read(as_bytes(pickle), context);
-    return {std::move(value), std::move(storages_)};
+    opened.value = pickle::read(as_bytes(pickle), context);
+    opened.records = std::move(storages_);
+    opened.has_other_storages = is_big_endian_;
+    note_unprotected(opened.notes);
+    return opened;
   }
 
  private:
@@ -61,13 +54,6 @@ class PtReader {
     StoragePtr storage;
     DType dtype = DType::uint8;
   };
-
-  void check_kind() const {
-    if (zip_->find("constants.pkl") != nullptr)
-      fail(zip_->file(), Code::unsupported, "a TorchScript or LibTorch archive");
-    if (zip_->find("data.pkl") == nullptr)
-      fail(zip_->file(), Code::corrupt, "no record data.pkl: not a file of torch.save");
-  }
 
   // A decimal number at the start of the record, as PyTorch reads it.
   void check_version() const {
@@ -83,13 +69,21 @@ class PtReader {
     }
   }
 
-  void check_byte_order() const {
+  std::string read_byte_order() const {
     const zip::Record* record = zip_->find("byteorder");
-    if (record == nullptr) return;
+    if (record == nullptr) return "little";
     const std::string order = zip_->read(*record, options_.verify, kMaxNoteBytes);
-    if (order == "little") return;
-    if (order == "big") zip_->fail(*record, Code::unsupported, "a big-endian file");
-    zip_->fail(*record, Code::corrupt, "the byte order is neither little nor big");
+    if (order != "little" && order != "big") {
+      zip_->fail(*record, Code::corrupt, "the byte order is neither little nor big");
+    }
+    return order;
+  }
+
+  // PyTorch can switch checksums off; nobody would then notice a damaged record.
+  void note_unprotected(std::vector<std::string>& notes) const {
+    std::size_t count = 0;
+    for (const zip::Record& record : zip_->records()) count += record.crc == 0 && record.size != 0;
+    if (count != 0) notes.push_back(fmt::format("{} of {} records have no checksum", count, zip_->records().size()));
   }
 
   // They say nothing that a reader needs who takes every offset from the directory, but torch.load believes them.
@@ -113,10 +107,19 @@ class PtReader {
     if (known.storage == nullptr) {
       auto storage = std::make_shared<RecordStorage>(zip_, *record, location(reference.location), options_.verify);
       known = {storage, reference.dtype.value_or(DType::uint8)};
+      if (is_big_endian_) known.storage = swapped(storage, reference.dtype);
       storages_.push_back(std::move(storage));
     }
     return {known.storage, known.dtype};
   }
+
+  StoragePtr swapped(StoragePtr storage, std::optional<DType> dtype) {
+    auto swapped = std::make_shared<detail::SwappedStorage>(std::move(storage));
+    if (dtype) swapped->set_dtype(*dtype);
+    swapped_.emplace(swapped.get(), swapped);
+    return swapped;
+  }
+  void set_dtype(const Storage& storage, DType dtype) { swapped_.at(&storage)->set_dtype(dtype); }
 
   std::shared_ptr<const std::string> location(std::string_view name) {
     if (name == "cpu") return nullptr;
@@ -129,6 +132,8 @@ class PtReader {
   std::shared_ptr<const zip::Reader> zip_;
   std::vector<KnownStorage> known_;  // by record
   std::vector<std::shared_ptr<RecordStorage>> storages_;
+  bool is_big_endian_ = false;
+  std::unordered_map<const Storage*, std::shared_ptr<detail::SwappedStorage>> swapped_;  // of a big-endian file
   std::map<std::string, std::shared_ptr<const std::string>> locations_;
   std::string name_;
   const zip::Record* previous_ = nullptr;
@@ -136,9 +141,12 @@ class PtReader {
 
 }  // namespace
 
-PtFile open_pt(std::shared_ptr<const ReadAt> file, const PtReadOptions& options) {
-  check_magic(*file);
-  return PtReader(std::move(file), options).run();
+OpenedFile open::open_zip(std::shared_ptr<const ReadAt> file, const PtReadOptions& options, int depth) {
+  return PtReader(std::move(file), options).run(depth);
+}
+
+OpenedFile open_pt(std::shared_ptr<const ReadAt> file, const PtReadOptions& options) {
+  return open::open_zip(std::move(file), options, 0);
 }
 
 }  // namespace torchkeep

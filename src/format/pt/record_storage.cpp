@@ -38,6 +38,10 @@ const std::byte* RecordStorage::data() const noexcept {
   }
 }
 
+std::string_view RecordStorage::record_name() const noexcept {
+  return record_ == nullptr ? std::string_view() : record_->name;
+}
+
 void RecordStorage::read(std::uint64_t offset, MutableBytes out) const {
   if (offset > nbytes_ || out.size() > nbytes_ - offset) {
     throw Error(Code::invalid_argument,

@@ -54,16 +54,40 @@ void check_repeats(const std::string& file, std::uint64_t offset, T classic, std
   fail(file, offset, fmt::format("the end record says {} {}, the zip64 end record {}", what, classic, wide));
 }
 
+bool has_signature(const ReadAt& file, std::uint64_t offset, std::uint32_t wanted) {
+  std::uint32_t signature = 0;
+  if (offset > file.size() || file.size() - offset < sizeof(signature)) return false;
+  file.read_at(offset, std::as_writable_bytes(std::span(&signature, 1)));
+  return signature == wanted;
+}
+
+// A .distcp file is zips one after another, each of which counts from its own start: the last one is found, and
+// everything in it lies `shift` bytes further on than it says.
+void check_several(const ReadAt& file, std::uint64_t shift) {
+  const bool end_and_start = shift >= kEndSize && has_signature(file, shift - kEndSize, kEndSignature) &&
+                             has_signature(file, shift, kLocalSignature);
+  if (!end_and_start || !has_signature(file, 0, kLocalSignature)) return;
+  fail(file.name(), shift, "several zips one after another, as in a .distcp file of torch.distributed",
+       Code::unsupported);
+}
+
 Directory read_end64(const ReadAt& file, const Tail& tail, std::uint64_t end_offset) {
   const Bytes locator = tail.at(end_offset - kLocatorSize);
   if (end_offset - tail.offset < kLocatorSize + kEnd64Size) {
     fail(file.name(), end_offset - kLocatorSize, "a zip64 locator without room for a zip64 end record before it");
   }
   const auto offset = field<std::uint64_t>(locator, 8);
-  if (offset != end_offset - kLocatorSize - kEnd64Size) {
+  const std::uint64_t place = end_offset - kLocatorSize - kEnd64Size;
+  if (offset < place) {
+    const Bytes end64 = tail.at(place);
+    const auto directory_size = field<std::uint64_t>(end64, 40);
+    const bool is_whole = field<std::uint32_t>(end64, 0) == kEnd64Signature && directory_size <= offset &&
+                          field<std::uint64_t>(end64, 48) == offset - directory_size;
+    if (is_whole) check_several(file, place - offset);
+  }
+  if (offset != place) {
     fail(file.name(), end_offset - kLocatorSize,
-         fmt::format("the zip64 locator points to {}, the zip64 end record should be at {}", offset,
-                     end_offset - kLocatorSize - kEnd64Size));
+         fmt::format("the zip64 locator points to {}, the zip64 end record should be at {}", offset, place));
   }
   const Bytes end64 = tail.at(offset);
   if (field<std::uint32_t>(end64, 0) != kEnd64Signature || field<std::uint64_t>(end64, 4) != kEnd64Size - 12) {
@@ -149,6 +173,10 @@ Directory find_directory(const ReadAt& file, const Limits& limits) {
   if (has_locator) {
     directory = read_end64(file, tail, *end_offset);
   } else if (directory.offset + directory.size != *end_offset) {
+    const std::uint64_t place = *end_offset - std::min(directory.size, *end_offset);
+    if (directory.size >= kCentralSize && directory.offset < place && has_signature(file, place, kCentralSignature)) {
+      check_several(file, place - directory.offset);
+    }
     fail(file.name(), *end_offset,
          fmt::format("the directory ({} bytes at {}) does not end where the end record begins", directory.size,
                      directory.offset));

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <libdeflate.h>
 
+#include <torchkeep/base/checked.h>
 #include <torchkeep/base/crc32.h>
 
 #include "directory.h"
@@ -52,15 +53,20 @@ Reader::Reader(std::shared_ptr<const ReadAt> file, const Limits& limits, bool ma
   if (records_.empty()) {
     throw Error(Code::corrupt, "a zip without records", {.file = file_->name(), .record = {}, .offset = {}, .key = {}});
   }
-  root_ = records_[0].name.substr(0, records_[0].name.find('/') + 1);
+  root_ = records_[0].name.substr(0, records_[0].name.find('/'));
+  if (root_.size() < records_[0].name.size()) root_ += '/';
+  folder_ = root_;
+  const auto foreign = std::find_if(records_.begin(), records_.end(), [this](const Record& record) {
+    return !record.name.starts_with(root_) || !root_.ends_with('/');
+  });
+  if (foreign != records_.end()) root_.clear();
   for (Record& record : records_) {
     if (is_bad_name(record.name)) fail(record, Code::refused, "a record name with a NUL, '.' or '..'");
-    if (root_.empty() || !record.name.starts_with(root_)) {
-      fail(record, Code::corrupt, fmt::format("a record outside the folder '{}'", detail::show(root_)));
-    }
     record.name.remove_prefix(root_.size());
   }
+  if (foreign != records_.end()) foreign_ = &*foreign;
   check_layout(directory.offset);
+  check_inflation(limits);
   index_names();
   if (map) mapping_ = file_->map();
 }
@@ -96,6 +102,23 @@ std::uint64_t Reader::check_room(Record& record, std::uint64_t limit) const {
          fmt::format("{} bytes out of {} deflated ones: impossible", record.size, record.stored_size));
   }
   return record.header_offset;
+}
+
+// A zip bomb is a file of few bytes that deflated records make many.
+void Reader::check_inflation(const Limits& limits) const {
+  const auto expanded = checked_mul<std::uint64_t>(file_->size(), limits.max_inflation);
+  const auto allowed = expanded ? checked_add(*expanded, limits.max_free_bytes) : std::nullopt;
+  if (!allowed) return;
+  std::uint64_t left = *allowed;
+  for (const Record& record : records_) {
+    if (record.method == kMethodStored) continue;
+    if (record.size > left) {
+      fail(record, Code::refused,
+           fmt::format("with it the deflated records would take more than {} bytes (Limits::max_inflation is {})",
+                       *allowed, limits.max_inflation));
+    }
+    left -= record.size;
+  }
 }
 
 void Reader::index_names() {

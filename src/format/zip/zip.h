@@ -79,7 +79,11 @@ class Reader {
   /// `map`: the whole file is mapped, where it can be.
   Reader(std::shared_ptr<const ReadAt> file, const Limits& limits, bool map = false);
 
-  const std::string& root() const noexcept { return root_; }
+  /// The folder of the first record, with the slash, and the first record that lies outside of it, or nullptr.
+  const std::string& root() const noexcept { return folder_; }
+  const Record* foreign() const noexcept { return foreign_; }
+  /// The record's name with the root.
+  std::string name(const Record& record) const { return root_ + std::string(record.name); }
   const std::vector<Record>& records() const noexcept { return records_; }
   /// The record called `name` (without the root), or nullptr. Looks first at the one behind `previous`, the record
   /// found before this: most files are read in their order.
@@ -107,12 +111,15 @@ class Reader {
  private:
   void index_names();
   void check_layout(std::uint64_t directory_offset);
+  void check_inflation(const Limits& limits) const;
   std::uint64_t check_room(Record& record, std::uint64_t limit) const;
 
   std::shared_ptr<const ReadAt> file_;
   std::shared_ptr<const std::byte> mapping_;
   std::string directory_;  // the central entries; names point into it
-  std::string root_;       // with the slash
+  std::string folder_;     // of the first record, with the slash
+  std::string root_;       // what was taken off the names: the folder, or nothing when a record lies outside of it
+  const Record* foreign_ = nullptr;
   std::vector<Record> records_;
   std::vector<std::uint32_t> slots_;  // open addressing by hash of the name: 1 + index, 0 is free
   std::uint64_t seed_ = 0;

@@ -35,8 +35,10 @@ struct SaveOptions {
 struct LoadOptions {
   /// Check the CRC-32 of every record while it is read.
   bool verify = true;
-  /// What to do with objects of classes torchkeep does not know.
-  UnknownClasses unknown_classes = UnknownClasses::refuse;
+  /// What to do with objects of classes torchkeep does not know. By default they can be looked at, as Opaque: a
+  /// Lightning checkpoint or a whole pickled module loads, and its tensors can be used. Nothing is ever called, and
+  /// save() refuses them. `refuse` is what PyTorch's safe loader does.
+  UnknownClasses unknown_classes = UnknownClasses::opaque;
   /// See Limits.
   Limits limits = {};
   /// The file system to read from; null is the machine's.
@@ -55,7 +57,7 @@ struct LoadIntoOptions {
   /// changes nothing.
   bool verify_first = false;
   /// See LoadOptions.
-  UnknownClasses unknown_classes = UnknownClasses::refuse;
+  UnknownClasses unknown_classes = UnknownClasses::opaque;
   Limits limits = {};
   Fs* fs = nullptr;
   unsigned threads = 0;
@@ -67,7 +69,8 @@ struct LoadIntoOptions {
 /// Tensors that alias live memory must not change meanwhile.
 void save(const Value& value, const std::string& path, const SaveOptions& options = {});
 
-/// Reads `path` whole into memory and checks every byte. Throws Error: not_found, corrupt, refused, unsupported, io.
+/// Reads `path`, of any format in FileFormat, whole into memory, and checks every byte that has a checksum. Throws
+/// Error: not_found, corrupt, refused, unsupported, io.
 Value load(const std::string& path, const LoadOptions& options = {});
 
 /// Reads `path` straight into live memory, without a second copy of the state. `targets` is a Value built like the file
@@ -76,7 +79,7 @@ Value load(const std::string& path, const LoadOptions& options = {});
 /// of that is checked before the first byte is read: Error (mismatch) lists everything that does not fit. Then the
 /// records are read into place and their CRCs checked on the way; an Error (corrupt, io) after that says that the
 /// targets are partly overwritten. Returns the file's Value; its tensors are those of `targets` where there is one, and
-/// in memory of their own elsewhere.
+/// in memory of their own elsewhere. Formats other than a torch.save zip are read into memory first.
 Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options = {});
 
 /// Reads every byte of `path` and checks all that load() checks, in little memory. Throws what load() would throw.

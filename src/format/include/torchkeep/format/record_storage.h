@@ -33,6 +33,8 @@ class RecordStorage final : public Storage {
   /// Else, and for a damaged record, nullptr; read() says what is wrong.
   const std::byte* data() const noexcept override;
   const std::string& location() const noexcept override;
+  /// The record's name ("data/3"), as long as its bytes have not been read into memory.
+  std::string_view record_name() const noexcept;
 
  private:
   friend class RecordAccess;

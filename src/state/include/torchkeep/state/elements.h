@@ -18,7 +18,7 @@ class Elements {
   /// repeats its storage so often that a small file would cost hours: more than 1 GiB and 64 times the storage.
   explicit Elements(const Tensor& tensor);
 
-  /// Number of elements.
+  /// Number of elements; 0 of a tensor on the device "meta", which has none.
   std::uint64_t count() const noexcept { return count_; }
   /// Bytes per element.
   std::size_t item() const noexcept { return item_; }

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What load and verify share: opening a path of any format, and errors that say which tensors a damaged record holds.
+#pragma once
+
+#include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/format/open_file.h>
+
+namespace torchkeep {
+
+/// open_file() of a path, under the options of load().
+OpenedFile open_path(const std::string& path, const LoadOptions& options);
+
+/// `error`, which came while the records of `file` were read; about a record that tensors view, it names those.
+Error with_tensors(const Error& error, const OpenedFile& file);
+
+}  // namespace torchkeep

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a zip is, by the names of its records.
+#include "kind.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "show.h"
+
+namespace torchkeep::pt {
+namespace {
+
+[[noreturn]] void fail(const zip::Reader& zip, Code code, std::string message) {
+  throw Error(code, std::move(message), {.file = zip.file().name(), .record = {}, .offset = {}, .key = {}});
+}
+
+bool is_checkpoint(std::string_view name) {
+  constexpr std::string_view kEndings[] = {".pth", ".pt", ".th", ".ckpt", ".bin", ".pkl", ".safetensors"};
+  return std::any_of(std::begin(kEndings), std::end(kEndings), [&](std::string_view e) { return name.ends_with(e); });
+}
+
+[[noreturn]] void fail_other(const zip::Reader& zip) {
+  if (zip.find("model.json") != nullptr) {
+    fail(zip, Code::unsupported, "a TorchScript archive of PyTorch before 1.4 (model.json)");
+  }
+  if (zip.find("archive_format") != nullptr) fail(zip, Code::unsupported, "a program of torch.export (.pt2)");
+  if (zip.find(".data/extern_modules") != nullptr) fail(zip, Code::unsupported, "an archive of torch.package");
+  if (const zip::Record* foreign = zip.foreign(); foreign != nullptr && zip.find(zip.root() + "data.pkl") != nullptr) {
+    zip.fail(*foreign, Code::corrupt, fmt::format("a record outside the folder '{}'", detail::show(zip.root())));
+  }
+  constexpr std::size_t kShown = 5;
+  std::vector<std::string> inside;
+  std::size_t count = 0;
+  for (const zip::Record& record : zip.records()) {
+    if (!is_checkpoint(record.name)) continue;
+    if (++count <= kShown) inside.push_back(detail::show(zip.name(record)));
+  }
+  if (count != 0) {
+    fail(zip, Code::unsupported,
+         fmt::format("a zip that holds {} files which may be checkpoints ({}{}): unpack it and load those", count,
+                     fmt::join(inside, ", "), count > kShown ? ", ..." : ""));
+  }
+  if (const zip::Record* foreign = zip.foreign()) {
+    zip.fail(*foreign, Code::corrupt, fmt::format("a record outside the folder '{}'", detail::show(zip.root())));
+  }
+  fail(zip, Code::corrupt, "no record data.pkl: not a file of torch.save");
+}
+
+}  // namespace
+
+FileFormat classify(const zip::Reader& zip) {
+  if (zip.foreign() != nullptr || zip.find("data.pkl") == nullptr) fail_other(zip);
+  if (zip.find(".data/extern_modules") != nullptr) fail_other(zip);
+  return zip.find("constants.pkl") != nullptr ? FileFormat::torch_script : FileFormat::torch_zip;
+}
+
+}  // namespace torchkeep::pt
