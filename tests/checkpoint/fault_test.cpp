@@ -140,7 +140,7 @@ TEST(LoadFaults, EveryReadThatFailsIsAnErrorWithThePath) {
 TEST(LoadFaults, EmptyAndForeignFilesAreNamed) {
   MemoryFs disk;
   disk.create("empty.pt", {})->close();
-  EXPECT_ERROR(load("empty.pt", {.fs = &disk}), Code::corrupt, "empty.pt: not a file of torch.save");
+  EXPECT_ERROR(load("empty.pt", {.fs = &disk}), Code::corrupt, "empty.pt: the file is empty");
 }
 
 TEST(SaveLoad, AFileMayBeReplacedWhileItsStoragesAreStillRecordsOfIt) {

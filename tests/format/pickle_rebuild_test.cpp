@@ -153,7 +153,7 @@ const BadCall kBadCalls[] = {
     {"sparse_of_numbers",
      rebuild("_rebuild_sparse_tensor",
              global("torch.serialization", "_get_layout") + text("torch.sparse_coo") + "\x85RK\1K\2K\3\x87"),
-     Code::corrupt, "part 1 is an int, not a tensor"},
+     Code::corrupt, "argument 1 is an int, expected a tensor"},
     {"strided_layout",
      rebuild("_rebuild_sparse_tensor", global("torch.serialization", "_get_layout") + text("torch.strided") + "\x85R)"),
      Code::unsupported, "a tensor of layout strided"},
@@ -172,8 +172,8 @@ const BadCall kBadCalls[] = {
     {"complex_of_one", global("builtins", "complex") + "K\1\x85R.", Code::corrupt, "1 arguments, expected 2"},
     {"bytearray_of_a_size", global("builtins", "bytearray") + "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85R.",
      Code::corrupt, "expected bytes"},
-    {"ordered_dict_of_a_list", global("collections", "OrderedDict") + "]\x85R.", Code::corrupt,
-     "argument 1 is a list, expected a dict"},
+    {"ordered_dict_of_numbers", global("collections", "OrderedDict") + "](K\1K\2e\x85R.", Code::corrupt,
+     "argument 1 is a list, expected a list of pairs"},
 };
 
 INSTANTIATE_TEST_SUITE_P(Rebuild, BadArguments, ::testing::ValuesIn(kBadCalls),

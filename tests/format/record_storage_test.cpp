@@ -29,9 +29,9 @@ std::string read(const Storage& storage, std::uint64_t offset, std::uint64_t siz
 }
 
 TEST(RecordStorage, ReadsPartsAndWhole) {
-  const PtFile file = open_pt(as_file(pt_bytes(two_tensors())));
-  ASSERT_EQ(file.storages.size(), 2u);
-  const Storage& storage = *file.storages[0];
+  const OpenedFile file = open_pt(as_file(pt_bytes(two_tensors())));
+  ASSERT_EQ(file.records.size(), 2u);
+  const Storage& storage = *file.records[0];
   EXPECT_EQ(storage.nbytes(), 16u);
   EXPECT_EQ(storage.data(), nullptr);
   EXPECT_EQ(read(storage, 4, 4), std::string("\2\0\0\0", 4));
@@ -42,51 +42,51 @@ TEST(RecordStorage, ReadsPartsAndWhole) {
 
 TEST(RecordStorage, ADamagedRecordIsFoundByReadingAllOfItOrAPart) {
   for (const std::uint64_t size : {8, 1}) {
-    const PtFile file = open_pt(as_file(with_second_tensor_damaged()));
-    EXPECT_NO_THROW(read(*file.storages[0], 0, 16));
-    EXPECT_ERROR(read(*file.storages[1], 0, size), Code::corrupt, "test.pt: data/1: CRC-32 is");
-    EXPECT_ERROR(read(*file.storages[1], 0, size), Code::corrupt, "data/1");  // again
+    const OpenedFile file = open_pt(as_file(with_second_tensor_damaged()));
+    EXPECT_NO_THROW(read(*file.records[0], 0, 16));
+    EXPECT_ERROR(read(*file.records[1], 0, size), Code::corrupt, "test.pt: data/1: CRC-32 is");
+    EXPECT_ERROR(read(*file.records[1], 0, size), Code::corrupt, "data/1");  // again
   }
 }
 
 TEST(RecordStorage, ReadsDamagedBytesWhenAskedNotToVerify) {
-  const PtFile file = open_pt(as_file(with_second_tensor_damaged()), {.verify = false});
-  EXPECT_EQ(read(*file.storages[1], 0, 1), "x");
-  EXPECT_EQ(read(*file.storages[1], 0, 8).front(), 'x');
+  const OpenedFile file = open_pt(as_file(with_second_tensor_damaged()), {.verify = false});
+  EXPECT_EQ(read(*file.records[1], 0, 1), "x");
+  EXPECT_EQ(read(*file.records[1], 0, 8).front(), 'x');
 }
 
 TEST(RecordStorage, PartsAreVerifiedOnce) {
   const auto counting = std::make_shared<CountingReadAt>(as_file(pt_bytes(two_tensors())));
-  const PtFile file = open_pt(counting);
-  read(*file.storages[0], 0, 1);
+  const OpenedFile file = open_pt(counting);
+  read(*file.records[0], 0, 1);
   const std::uint64_t after_first = counting->bytes();
-  read(*file.storages[0], 1, 1);
+  read(*file.records[0], 1, 1);
   EXPECT_EQ(counting->bytes(), after_first + 1);
 }
 
 TEST(RecordStorage, LoadingPutsTheBytesIntoAlignedMemory) {
-  const PtFile file = open_pt(as_file(pt_bytes(two_tensors())));
-  load_storages(file.storages);
-  for (const auto& storage : file.storages) {
+  const OpenedFile file = open_pt(as_file(pt_bytes(two_tensors())));
+  load_storages(file.records);
+  for (const auto& storage : file.records) {
     ASSERT_NE(storage->data(), nullptr);
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(storage->data()) % 64, 0u);
   }
-  EXPECT_EQ(std::memcmp(file.storages[0]->data(), "\1\0\0\0\2\0\0\0", 8), 0);
-  EXPECT_EQ(read(*file.storages[0], 4, 4), std::string("\2\0\0\0", 4));
+  EXPECT_EQ(std::memcmp(file.records[0]->data(), "\1\0\0\0\2\0\0\0", 8), 0);
+  EXPECT_EQ(read(*file.records[0], 4, 4), std::string("\2\0\0\0", 4));
 }
 
 TEST(RecordStorage, LoadingLetsGoOfTheFile) {
   auto file = as_file(pt_bytes(two_tensors()));
   const std::weak_ptr<const ReadAt> watch = file;
-  const PtFile opened = open_pt(std::move(file));
+  const OpenedFile opened = open_pt(std::move(file));
   EXPECT_FALSE(watch.expired());
-  load_storages(opened.storages);
+  load_storages(opened.records);
   EXPECT_TRUE(watch.expired());
 }
 
 TEST(RecordStorage, LoadingVerifies) {
-  const PtFile file = open_pt(as_file(with_second_tensor_damaged()));
-  EXPECT_ERROR(load_storages(file.storages), Code::corrupt, "test.pt: data/1: CRC-32 is");
+  const OpenedFile file = open_pt(as_file(with_second_tensor_damaged()));
+  EXPECT_ERROR(load_storages(file.records), Code::corrupt, "test.pt: data/1: CRC-32 is");
 }
 
 TEST(RecordStorage, LoadingReadsSmallNeighboursTogetherAndLargeRecordsAlone) {
@@ -96,9 +96,9 @@ TEST(RecordStorage, LoadingReadsSmallNeighboursTogetherAndLargeRecordsAlone) {
   for (int i = 0; i < 3; ++i) tensors.push_back(Tensor::of<std::int32_t>({1}, {-i}));
   const Value value = Value::sequence(Kind::list, std::move(tensors));
   const auto counting = std::make_shared<CountingReadAt>(as_file(pt_bytes(value)));
-  const PtFile file = open_pt(counting);
+  const OpenedFile file = open_pt(counting);
   const std::uint64_t before = counting->reads();
-  load_storages(file.storages);
+  load_storages(file.records);
   EXPECT_LE(counting->reads() - before, 20u);
   EXPECT_TRUE(file.value == value);
 }

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The catalogue of broken files, put together.
+#include "support/broken_files.h"
+
+#include <torchkeep/format/open_file.h>
+
+namespace torchkeep::testing {
+
+const std::vector<BrokenFile>& broken_files() {
+  static const std::vector<BrokenFile> all = [] {
+    std::vector<BrokenFile> files;
+    for (auto* part : {&broken_zips, &broken_pickles, &broken_tensors, &attacks, &broken_streams, &broken_tars,
+                       &broken_safetensors, &other_files}) {
+      for (BrokenFile& file : part()) files.push_back(std::move(file));
+    }
+    return files;
+  }();
+  return all;
+}
+
+Value read_whole(std::string bytes, const PtReadOptions& options) {
+  const OpenedFile file = open_file(std::make_shared<MemoryReadAt>(std::move(bytes), "test.pt"), options);
+  load_storages(file.records);
+  return file.has_other_storages ? file.value.clone() : file.value;
+}
+
+}  // namespace torchkeep::testing
