@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Files to begin with: honest ones of every format, and the catalogue of broken ones.
+#include "support/broken_files.h"
+#include "support/file_parts.h"
+#include "support/pt_files.h"
+#include "targets.h"
+
+namespace torchkeep::fuzz {
+namespace {
+
+using namespace testing::parts;
+
+constexpr std::size_t kMaxSeed = 16384;  // larger ones are bombs, and slow
+
+// Objects that the catalogue does not have, as the instructions that push them.
+std::vector<std::string> objects() {
+  const std::string plain = tensor(storage("0", 4), 0, {4}, {1});
+  const std::string ordered = global("collections", "OrderedDict") + ")R";
+  const std::string size = call(global("torch", "Size"), {numbers({2, 2})});
+  const std::string coo = call(global("torch.serialization", "_get_layout"), {text("torch.sparse_coo")});
+  const auto utils = [](const char* name) { return global("torch._utils", name); };
+  return {
+      plain,
+      call(utils("_rebuild_parameter"), {plain, "\x88", ordered}),
+      call(utils("_rebuild_parameter_with_state"), {plain, "\x88", ordered, empty_dict()}),
+      call(utils("_rebuild_tensor"), {storage("0", 4), number(0), numbers({2}), numbers({2})}),
+      call(utils("_rebuild_tensor_v3"), {storage("0", 16, "UntypedStorage"), number(0), numbers({8}), numbers({1}),
+                                         "\x89", ordered, global("torch", "float16")}),
+      call(utils("_rebuild_qtensor"),
+           {storage("0", 16, "QInt8Storage"), number(0), numbers({16}), numbers({1}),
+            tuple({global("torch", "per_tensor_affine"), "G" + std::string(8, '\0'), number(0)}), "\x89", ordered}),
+      call(utils("_rebuild_sparse_tensor"), {coo, tuple({plain, plain, size})}),
+      call(utils("_rebuild_nested_tensor"), {plain, plain, plain, plain}),
+      call(utils("_rebuild_meta_tensor_no_storage"),
+           {global("torch", "float32"), numbers({2, 2}), numbers({2, 1}), "\x89"}),
+      call(global("torch._tensor", "_rebuild_from_type_v2"),
+           {utils("_rebuild_tensor"), global("torch", "Tensor"),
+            tuple({storage("0", 4), number(0), numbers({4}), numbers({1})}), empty_dict()}),
+      call(global("numpy.core.multiarray", "_reconstruct"), {global("numpy", "ndarray"), numbers({0}), "C\1b"}) +
+          tuple({number(1), numbers({2}),
+                 call(global("numpy", "dtype"), {text("f4"), "\x89", "\x88"}) +
+                     tuple({number(3), text("<"), "N", "N", "N", number(-1), number(-1), number(0)}) + "b",
+                 "\x89", std::string("C\10") + "01234567"}) +
+          "b",
+      call(global("torch.storage", "_load_from_bytes"), {"B" + u32(3) + "abc"}),
+      call(global("collections", "Counter"), {empty_dict() + entry(text("a"), number(2))}),
+      call(global("collections", "defaultdict"), {global("builtins", "list")}),
+      call(global("builtins", "set"), {"](" + number(1) + number(2) + "e"}),
+      call(global("builtins", "complex"), {"G" + std::string(8, '\0'), number(1)}),
+      call(global("_codecs", "encode"), {text("abc"), text("latin1")}),
+      call(global("torch", "device"), {text("cuda"), number(1)}),
+      ordered + entry(text("a"), "N") + empty_dict() + entry(text("_metadata"), ordered) + "b",
+      global("my.module", "Config") + ")\x81" + empty_dict() + entry(text("lr"), "N") + "b",
+      "]q\1h\1a",
+      "(lp0\nI1\nag0\na",
+      "\x8f(K\1K\2\x90",
+      "(K\1K\2\x91",
+      "\x96" + u64(3) + "abc",
+      "\x8a\x0a" + std::string(10, '\x7f'),
+  };
+}
+
+std::vector<std::string> pickles() {
+  std::vector<std::string> all;
+  for (const std::string& object : objects()) {
+    all.push_back(pickle(object));
+    all.push_back(pickle(empty_dict() + entry(text("x"), object) + entry(text("y"), "N")));
+  }
+  return all;
+}
+
+bool fits(std::string_view target, const testing::BrokenFile& file) {
+  const std::string_view part = std::string_view(file.name).substr(0, file.name.find('.'));
+  if (file.bytes.size() > kMaxSeed) return false;
+  if (target == "load" || target == "round_trip") return true;
+  if (target == "zip") return part == "zip";
+  if (target == "pickle") return part == "raw";
+  return target == part;
+}
+
+}  // namespace
+
+std::vector<std::string> seeds(std::string_view target) {
+  std::vector<std::string> all;
+  for (const testing::BrokenFile& file : testing::broken_files()) {
+    if (fits(target, file)) all.push_back(file.bytes);
+  }
+  const bool any_format = target == "load" || target == "round_trip";
+  for (const std::string& bytes : pickles()) {
+    if (target == "pickle") all.push_back(bytes);
+    if (any_format) all.push_back(torch_zip(bytes));
+  }
+  if (target == "zip" || any_format) {
+    all.push_back(testing::pt_bytes({{"weight", Tensor::of<float>({2, 2}, {1, 2, 3, 4})}, {"epoch", 3}}));
+  }
+  return all;
+}
+
+}  // namespace torchkeep::fuzz
