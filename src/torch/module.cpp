@@ -16,6 +16,7 @@
 
 #include "errors.h"
 #include "module_walk.h"
+#include "prepare.h"
 #include "tensor_io.h"
 
 namespace torchkeep {
@@ -287,20 +288,28 @@ Value state_dict(const Module& module) {
 }
 
 LoadReport load_state_dict(Module& module, const Value& value, const ModuleLoadOptions& options) {
+  LoadReport report;
+  prepare_load(module, value, options, report)();
+  return report;
+}
+
+std::function<void()> prepare_load(Module& module, const Value& value, const ModuleLoadOptions& options,
+                                   LoadReport& report) {
   std::vector<Target> targets = targets_of(module);
   const Entries entries(value, options.strip_prefix);
-  LoadReport report = match_all(targets, entries);
+  report = match_all(targets, entries);
   if (options.strict && !report.complete()) {
     value.fail(Code::mismatch, fmt::format("the state does not fit the module: {}{}; .strict = false loads what fits",
                                            report.to_string(), hint_for(targets, entries)));
   }
-  placed(value, [&] {
-    const torch::NoGradGuard no_grad;
-    for (Target& target : targets) {
-      if (target.source.defined()) target.tensor.copy_(target.source);
-    }
-  });
-  return report;
+  return [targets = std::move(targets), value] {
+    placed(value, [&] {
+      const torch::NoGradGuard no_grad;
+      for (const Target& target : targets) {
+        if (target.source.defined()) target.tensor.copy_(target.source);
+      }
+    });
+  };
 }
 
 Value state_dict(const torch::nn::AnyModule& module) {

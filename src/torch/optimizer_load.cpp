@@ -12,6 +12,7 @@
 #include "optimizer_match.h"
 #include "optimizer_table.h"
 #include "param_groups.h"
+#include "prepare.h"
 
 namespace torchkeep {
 
@@ -62,7 +63,8 @@ class Loader {
     matching_ = match_parameters(optimizer, value, modules, options);
   }
 
-  LoadReport load() {
+  /// Reads and checks everything; commit() then cannot fail.
+  void stage() {
     for (std::size_t g = 0; g < optimizer_.param_groups().size(); ++g) groups_.push_back(stage_group(g));
     if (row_.is_per_group()) {
       stage_shared_state();
@@ -71,9 +73,24 @@ class Loader {
     }
     check_no_orphans();
     throw_if_it_does_not_fit();
-    commit();
-    return std::move(matching_.report);
   }
+
+  void commit() {
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      row_.assign(optimizer_.param_groups()[g].options(), *groups_[g].options);
+      if (!(groups_[g].extras == group_extras(optimizer_, g))) set_group_extras(optimizer_, g, groups_[g].extras);
+    }
+    for (StagedState& staged : new_states_) {
+      if (staged.state == nullptr) {
+        optimizer_.state().erase(staged.key);
+      } else {
+        optimizer_.state()[staged.key] = std::move(staged.state);
+      }
+    }
+    TorchGroups(optimizer_).remember_loaded();  // for schedulers, those there are and those still to be made
+  }
+
+  const LoadReport& report() const { return matching_.report; }
 
  private:
   void check_keep() const {
@@ -226,24 +243,9 @@ class Loader {
                             matching_.hint, matching_.fatal.empty() ? "; .partial = true carries over what fits" : ""));
   }
 
-  void commit() {
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      row_.assign(optimizer_.param_groups()[g].options(), *groups_[g].options);
-      if (!(groups_[g].extras == group_extras(optimizer_, g))) set_group_extras(optimizer_, g, groups_[g].extras);
-    }
-    for (StagedState& staged : new_states_) {
-      if (staged.state == nullptr) {
-        optimizer_.state().erase(staged.key);
-      } else {
-        optimizer_.state()[staged.key] = std::move(staged.state);
-      }
-    }
-    TorchGroups(optimizer_).remember_loaded();  // for schedulers, those there are and those still to be made
-  }
-
   Optimizer& optimizer_;
-  const Value& value_;
-  const OptimizerLoadOptions& options_;
+  Value value_;
+  OptimizerLoadOptions options_;
   const OptimizerRow& row_;
   Value states_;
   Matching matching_;
@@ -254,13 +256,25 @@ class Loader {
 
 }  // namespace
 
+std::function<void()> prepare_load(Optimizer& optimizer, const Value& value, const NamedModules* modules,
+                                   const OptimizerLoadOptions& options, LoadReport& report) {
+  const auto loader = std::make_shared<Loader>(optimizer, value, modules, options);
+  loader->stage();
+  report = loader->report();
+  return [loader] { loader->commit(); };
+}
+
 LoadReport load_state_dict(Optimizer& optimizer, const Value& value, const OptimizerLoadOptions& options) {
-  return Loader(optimizer, value, nullptr, options).load();
+  LoadReport report;
+  prepare_load(optimizer, value, nullptr, options, report)();
+  return report;
 }
 
 LoadReport load_state_dict(Optimizer& optimizer, const Value& value, const NamedModules& modules,
                            const OptimizerLoadOptions& options) {
-  return Loader(optimizer, value, &modules, options).load();
+  LoadReport report;
+  prepare_load(optimizer, value, &modules, options, report)();
+  return report;
 }
 
 }  // namespace torchkeep

@@ -9,6 +9,7 @@
 #include <torchkeep/torch/tensor.h>
 
 #include "errors.h"
+#include "prepare.h"
 #include "tensor_io.h"
 
 namespace torchkeep {
@@ -82,6 +83,12 @@ std::vector<Setting> settings_of(const Value& value, const RngLoadOptions& optio
   return settings;
 }
 
+/// Whether a generator takes a state is known only by giving it.
+void try_on_a_twin(const Setting& setting) {
+  at::Generator twin = at_the_edge([&] { return setting.generator.clone(); });
+  set_state(twin, setting.state, setting.value);
+}
+
 }  // namespace
 
 Value rng_state() {
@@ -95,13 +102,21 @@ Value rng_state() {
 }
 
 void load_rng_state(const Value& value, const RngLoadOptions& options) {
+  prepare_load_rng(value, options)();
+}
+
+std::function<void()> prepare_load_rng(const Value& value, const RngLoadOptions& options) {
   std::vector<Setting> settings = settings_of(value, options);
-  // Whether a generator takes a state is known only by giving it: try each on a twin.
-  for (const Setting& setting : settings) {
-    at::Generator twin = at_the_edge([&] { return setting.generator.clone(); });
-    set_state(twin, setting.state, setting.value);
-  }
-  for (Setting& setting : settings) set_state(setting.generator, setting.state, setting.value);
+  for (const Setting& setting : settings) try_on_a_twin(setting);
+  return [settings = std::move(settings)] {
+    for (Setting setting : settings) set_state(setting.generator, setting.state, setting.value);
+  };
+}
+
+std::function<void()> prepare_load_rng(const at::Generator& generator, const Value& value) {
+  Setting setting{generator, value, state_in(value)};
+  try_on_a_twin(setting);
+  return [setting]() mutable { set_state(setting.generator, setting.state, setting.value); };
 }
 
 Value rng_state(const at::Generator& generator) {
