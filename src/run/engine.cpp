@@ -3,6 +3,7 @@
 // recover.cpp and retain.cpp.
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <fmt/format.h>
 #include <vector>
 
@@ -26,6 +27,22 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kDefaultSaveSeconds = 600;
+constexpr int kNoStop = -1;  // otherwise the signal that asks for it, or 0
+
+std::string reason_in_words(int signal) {
+  switch (signal) {
+    case 0:
+      return " as requested";
+    case SIGTERM:
+      return " on SIGTERM";
+    case SIGINT:
+      return " on SIGINT";
+    case SIGUSR1:
+      return " on SIGUSR1";
+    default:
+      return fmt::format(" on signal {}", signal);
+  }
+}
 
 RunOptions checked(RunOptions options) {
   const auto require = [](bool holds, const char* message) {
@@ -61,8 +78,8 @@ struct Engine::Impl {
   int failures = 0;  ///< in a row
   bool stopping = false;
   bool finished = false;
-  std::atomic<bool> stop_requested{false};
-  static_assert(std::atomic<bool>::is_always_lock_free, "request_stop() runs in signal handlers");
+  std::atomic<int> stop_requested{kNoStop};
+  static_assert(std::atomic<int>::is_always_lock_free, "request_stop() runs in signal handlers");
 
   Impl(std::string folder, RunOptions chosen)
       : directory(std::move(folder)),
@@ -91,7 +108,12 @@ struct Engine::Impl {
     make_directories(fs, directory);
     lock = std::make_unique<Lock>(fs, path_of(names::kLock), "open the run with Role::reader to read it");
     restore_doomed(fs, directory);
-    remove_temporaries(fs, directory);
+    const std::size_t removed = remove_temporaries(fs, directory);
+    if (removed == 0) return;
+    const std::string files = removed == 1 ? "an unfinished file" : fmt::format("{} unfinished files", removed);
+    report({.kind = Event::Kind::cleaned,
+            .message = fmt::format("removed {} that a killed process left in {}", files, directory),
+            .count = removed});
   }
 
   std::int64_t resume() {
@@ -150,7 +172,8 @@ struct Engine::Impl {
     }
     finished = fs.status(path_of(names::finished(step))).has_value();
     if (finished)
-      report(Event::Kind::finished, fmt::format("already finished at step {} of {}", step, directory), step);
+      report(Event::Kind::finished, fmt::format("already finished at step {} of {}", step, directory), step,
+             recovered->path);
     else
       report(Event::Kind::resumed, fmt::format("continuing at step {} of {}", step, directory), step, recovered->path);
   }
@@ -173,7 +196,7 @@ struct Engine::Impl {
     dirty = true;
     finished = false;
     if (writes() && !plain.empty()) warn(log.append(step, plain));
-    const bool stop = stop_requested.load();
+    const bool stop = stop_requested.load() != kNoStop;
     if (writes() && (stop || due)) save();
     if (stop) stop_now();
   }
@@ -187,8 +210,8 @@ struct Engine::Impl {
   void stop_now() {
     if (std::exchange(stopping, true)) return;
     report(Event::Kind::stop_requested,
-           writes() && dirty ? fmt::format("stopping at step {} as requested, but this step is not saved", step)
-                             : fmt::format("stopping at step {} as requested; run the program again to continue", step),
+           fmt::format("stopping at step {}{}; {}", step, reason_in_words(stop_requested.load()),
+                       writes() && dirty ? "this step is not saved" : "run the program again to continue"),
            step);
   }
 
@@ -212,6 +235,8 @@ struct Engine::Impl {
       report = commit(fs, options, {.step = step, .path = report.path, .checkpoint = state()});
     } catch (const Error& error) {
       report.error = error;
+    } catch (const std::exception& error) {  // of a tracked object, or no memory for its state
+      report.error = Error(Code::io, fmt::format("the state could not be taken: {}", error.what()));
     }
     return collect(report);
   }
@@ -268,7 +293,7 @@ struct Engine::Impl {
   void finish() {
     require_resumed();
     if (writes() && (dirty || !saved)) save();
-    if (stop_requested.load()) return stop_now();
+    if (stop_requested.load() != kNoStop) return stop_now();
     if (stopping || finished || (writes() && dirty)) return;
     finished = true;
     if (writes()) mark_finished();
@@ -302,6 +327,10 @@ void Engine::track(std::string name, Tracked tracked) {
   impl_->items.push_back({std::move(name), std::move(tracked)});
 }
 
+bool Engine::is_tracking() const noexcept {
+  return !impl_->items.empty();
+}
+
 void Engine::add_provenance(const Value& entries) {
   for (const Entry& entry : entries.items()) impl_->provenance.set(entry.key, entry.value);
 }
@@ -320,11 +349,11 @@ void Engine::wait() {}
 void Engine::finish() {
   impl_->finish();
 }
-void Engine::request_stop() noexcept {
-  impl_->stop_requested.store(true);
+void Engine::request_stop(int signal) noexcept {
+  impl_->stop_requested.store(signal);
 }
 bool Engine::stop_requested() const noexcept {
-  return impl_->stop_requested.load();
+  return impl_->stop_requested.load() != kNoStop;
 }
 bool Engine::stopping() const noexcept {
   return impl_->stopping;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Restoring in two passes: what prepare() checked for every object, the second pass puts in.
+// Restoring in two passes: the second puts in what prepare() checked for every object in the first.
 #include "restore.h"
 
 #include <algorithm>
@@ -78,6 +78,7 @@ bool is_tracked(const std::vector<TrackedItem>& items, std::string_view name) no
 void restore(const std::vector<TrackedItem>& items, const RunOptions& options, const Value& checkpoint,
              const std::function<void(std::string)>& warn) {
   std::vector<std::function<void()>> changes;
+  std::size_t unchecked = 0;  // of the changes; they stand first
   std::vector<Error> errors;
   std::vector<std::string> missing;
   for (const TrackedItem& item : items) {
@@ -87,7 +88,10 @@ void restore(const std::vector<TrackedItem>& items, const RunOptions& options, c
       continue;
     }
     try {
-      changes.push_back(item.tracked.prepare(*state));
+      auto change = item.tracked.prepare(*state);
+      const auto place =
+          item.tracked.checks ? changes.end() : changes.begin() + static_cast<std::ptrdiff_t>(unchecked++);
+      changes.insert(place, std::move(change));
     } catch (const Error& error) {
       errors.push_back(error.at(state->where()));
     }

@@ -20,8 +20,9 @@ struct TrackedItem {
 bool is_reserved(std::string_view name) noexcept;
 bool is_tracked(const std::vector<TrackedItem>& items, std::string_view name) noexcept;
 
-/// Checks everything, then changes everything, in the order of `items`. `warn` gets what is only worth a warning: a
-/// state that may be missing and is, an entry that nobody tracks. Throws Error (mismatch) before the first change.
+/// Checks everything, then changes everything, in the order of `items` (what cannot be checked comes first). `warn`
+/// gets what is only worth a warning: a state that may be missing and is, an entry that nobody tracks. Throws Error
+/// (mismatch) before the first change.
 void restore(const std::vector<TrackedItem>& items, const RunOptions& options, const Value& checkpoint,
              const std::function<void(std::string)>& warn);
 

@@ -213,6 +213,26 @@ TEST(Run, AFailureHalfwayThroughTheChangesSaysSo) {
   EXPECT_ERROR(run(true), Code::mismatch, "changed its mind; what was tracked before it is restored already");
 }
 
+TEST(Run, WhatOnlyTheChangeItselfCanCheckIsChangedFirst) {
+  MemoryFs fs;
+  int a = 1;
+  const auto run = [&](bool resume) {
+    Engine engine("/run", {.fs = &fs});
+    engine.track("a", number(a));
+    engine.track("b", {.capture = [] { return Value(1); },
+                       .prepare = [](const Value& state) -> std::function<void()> {
+                         return [state] { state.fail(Code::mismatch, "does not fit"); };
+                       },
+                       .checks = false});
+    engine.resume();
+    if (!resume) engine.save_now();
+  };
+  run(false);
+  a = 7;
+  EXPECT_ERROR(run(true), Code::mismatch, "does not fit");
+  EXPECT_EQ(a, 7);
+}
+
 TEST(Run, NamesAreUniqueAndNotTheEnginesOwn) {
   MemoryFs fs;
   int a = 1;

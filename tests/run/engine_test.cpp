@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // When a run saves, how it stops and ends, and two processes in one directory.
+#include <csignal>
 #include <gtest/gtest.h>
 #include <string>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <vector>
 
 #include <torchkeep/run/checkpoints.h>
@@ -9,6 +12,7 @@
 #include "fake_training.h"
 #include "support/expect_error.h"
 #include "support/memory_fs.h"
+#include "support/temp_dir.h"
 #include "support/whole_file.h"
 
 namespace torchkeep {
@@ -97,6 +101,18 @@ TEST(Stop, TheNextFinishedStepIsSavedAndThenItSaysStop) {
   EXPECT_FALSE(run.engine.finished());
 }
 
+TEST(Stop, SaysWhichSignalAskedForIt) {
+  MemoryFs fs;
+  for (const auto& [signal, words] :
+       {std::pair(0, "stopping at step 1 as requested; run the program again to continue\n"),
+        std::pair(SIGTERM, "stopping at step 1 on SIGTERM; run the program again to continue\n")}) {
+    FakeRun run(fs, {.save_every = 100}, std::string("/run") + std::to_string(signal));
+    run.engine.request_stop(signal);
+    run.train(100);
+    EXPECT_EQ(run.log.text(Event::Kind::stop_requested), words);
+  }
+}
+
 TEST(Stop, AfterTheLastStepIsStillNotFinished) {
   MemoryFs fs;
   {
@@ -154,6 +170,30 @@ TEST(Roles, ASecondWriterIsToldWhoIsThereAndThatItMayRead) {
   EXPECT_ERROR(FakeRun(fs, {}), Code::busy, "Role::reader");
 }
 
+TEST(Roles, AnotherProcessIsToldWhoIsThereAndMayRead) {
+  const testing::TempDir folder;
+  const std::string directory = folder / "run";
+  FakeRun writer(posix_fs(), {.save_every = 1}, directory);
+  writer.train(3);
+  const std::string holder = "process " + std::to_string(::getpid());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    bool told = false;
+    try {
+      FakeRun(posix_fs(), {}, directory);
+    } catch (const Error& error) {
+      const std::string what = error.what();
+      told = error.code() == Code::busy && what.find(holder) != std::string::npos &&
+             what.find("Role::reader") != std::string::npos;
+    }
+    const FakeRun reader(posix_fs(), {.role = Role::reader}, directory);
+    ::_exit(told && reader.training.state() == FakeTraining::after(3) ? 0 : 1);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
 TEST(Roles, AReaderContinuesAndNeverWrites) {
   MemoryFs fs;
   FakeRun writer(fs, {.save_every = 2});
@@ -186,8 +226,9 @@ TEST(Roles, TheWriterRemovesWhatAKilledOneLeft) {
   create_file(fs, "/run/.step-00000002.pt.tmp-123-4", "half");
   FakeRun(fs, {.role = Role::reader});
   EXPECT_TRUE(fs.status("/run/.step-00000002.pt.tmp-123-4"));
-  FakeRun(fs, {});
+  FakeRun run(fs, {});
   EXPECT_FALSE(fs.status("/run/.step-00000002.pt.tmp-123-4"));
+  EXPECT_EQ(run.log.text(Event::Kind::cleaned), "removed an unfinished file that a killed process left in /run\n");
 }
 
 TEST(Roles, AWriterWithoutItsLockDoesNotSave) {

@@ -104,7 +104,7 @@ TEST(RunOnAFailingDisk, SurvivesEachCallFailingOnce) {
 }
 
 TEST(RunOnAFailingDisk, SurvivesEachCallFailingFromThenOn) {
-  for (const int error : {EIO, ENOSPC, EMFILE}) every_call_fails(error, true, Fault::When::before);
+  for (const int error : {EIO, ENOSPC, EDQUOT, EMFILE, EINTR}) every_call_fails(error, true, Fault::When::before);
 }
 
 TEST(RunOnAFailingDisk, SurvivesShortWritesAndCallsThatFailAfterTheyWorked) {

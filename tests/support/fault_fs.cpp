@@ -7,7 +7,7 @@ namespace torchkeep::testing {
 
 bool FaultFs::happened() const {
   const std::lock_guard guard(mutex_);
-  return fault_.call != 0 && calls_.size() >= fault_.call;
+  return fault_.call != 0 && counted_ >= fault_.call;
 }
 
 std::vector<std::string> FaultFs::calls() const {
@@ -18,8 +18,9 @@ std::vector<std::string> FaultFs::calls() const {
 bool FaultFs::count(const std::string& call) {
   const std::lock_guard guard(mutex_);
   calls_.push_back(call);
-  const std::size_t number = calls_.size();
-  return fault_.call != 0 && (fault_.and_ever_after ? number >= fault_.call : number == fault_.call);
+  if (!call.starts_with(fault_.only)) return false;
+  ++counted_;
+  return fault_.call != 0 && (fault_.and_ever_after ? counted_ >= fault_.call : counted_ == fault_.call);
 }
 
 void FaultFs::fail(const std::string& action, const std::string& path) const {

@@ -23,6 +23,7 @@ struct Fault {
   int error = EIO;       ///< the system error
   bool and_ever_after = false;
   When when = When::before;
+  std::string only = {};  ///< counts only the calls that begin so: "rename /"
 };
 
 /// Passes every call on to another Fs, but for the fault. Destructors are not calls. Safe to use from several threads.
@@ -54,6 +55,10 @@ class FaultFs : public Fs {
   std::optional<std::uint64_t> free_space(const std::string& path) override;
   LockAttempt try_lock(const std::string& path, const std::string& note) override;
 
+ protected:
+  /// What a faulty call ends with.
+  [[noreturn]] virtual void fail(const std::string& action, const std::string& path) const;
+
  private:
   class FaultyFile;
   class FaultyReader;
@@ -63,12 +68,12 @@ class FaultFs : public Fs {
   bool count(const std::string& call);
   template <class Act>
   auto pass(const std::string& action, const std::string& path, Act act);
-  [[noreturn]] void fail(const std::string& action, const std::string& path) const;
 
   Fs& inner_;
   Fault fault_;
   mutable std::mutex mutex_;
   std::vector<std::string> calls_;
+  std::size_t counted_ = 0;
 };
 
 }  // namespace torchkeep::testing

@@ -21,6 +21,9 @@ struct Tracked {
   std::function<std::function<void()>(const Value&)> prepare;
   /// False: a checkpoint without it is fine.
   bool required = true;
+  /// False: prepare() cannot check, only the change itself can fail. Such changes are made first, so that an error of
+  /// the first one leaves everything as it was.
+  bool checks = true;
 };
 
 /// One run in one directory. Use: construct, track everything, resume, then finish_step after every step, finish.
@@ -37,6 +40,8 @@ class Engine final {
   /// Adds something to every checkpoint. Throws Error (invalid_argument): a name twice, a reserved or empty one
   /// ("step", "metrics" and "provenance" are the engine's), after resume().
   void track(std::string name, Tracked tracked);
+  /// True when something is tracked.
+  bool is_tracking() const noexcept;
   /// Entries that "provenance" gets besides the engine's own (library versions).
   void add_provenance(const Value& entries);
 
@@ -56,8 +61,9 @@ class Engine final {
   /// Saves the last state unless that is done, and notes that training is over (not after a stop request).
   void finish();
 
-  /// Asks for a stop at the end of the current step. Safe in a signal handler and from any thread.
-  void request_stop() noexcept;
+  /// Asks for a stop at the end of the current step; `signal` is the one that asks, if any. Safe in a signal handler
+  /// and from any thread.
+  void request_stop(int signal = 0) noexcept;
   bool stop_requested() const noexcept;
   /// True once a requested stop took effect: the state is saved, leave the loop.
   bool stopping() const noexcept;

@@ -30,6 +30,7 @@ enum class Best : std::uint8_t { min, max };
 /// Something that happened in a run.
 struct Event {
   enum class Kind : std::uint8_t {
+    cleaned,         ///< unfinished files of a killed process were removed
     started,         ///< from the beginning
     resumed,         ///< continuing at `step`
     set_aside,       ///< a damaged checkpoint was renamed to `path`; an older one is used
@@ -46,6 +47,7 @@ struct Event {
   std::string path = {};     ///< the file it is about, if any
   std::uint64_t bytes = 0;   ///< of `saved`: size of the file
   double seconds = 0;        ///< of `saved`: how long it took
+  std::uint64_t count = 0;   ///< of `cleaned`: number of files
 
   /// Whether somebody should look at it.
   bool is_warning() const noexcept {
@@ -86,6 +88,8 @@ struct RunOptions {
 
   /// The random generators: the CPU's and every CUDA device's.
   bool rng = true;
+  /// Resume with another number of CUDA devices too: those on both sides get their generators back.
+  bool any_devices = false;
   /// Accumulated gradients, for a finish_step() between two optimizer steps.
   bool gradients = false;
 
@@ -93,7 +97,8 @@ struct RunOptions {
 
   /// SIGTERM, SIGINT and SIGUSR1 ask for a stop (the fronts install handlers).
   bool signals = true;
-  /// Wait for the disk: a checkpoint is counted as saved when it survives a power cut.
+  /// Wait for the disk: a checkpoint is counted as saved when it survives a power cut. False: a power cut (but no kill)
+  /// may cost checkpoints that were told saved.
   bool durable = true;
   /// Read every checkpoint back and check each CRC before its name appears.
   bool read_back = true;

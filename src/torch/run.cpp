@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// tk::Run: LibTorch's objects as the engine's tracked things; signals; lines on stderr.
+#include <fmt/format.h>
+#include <set>
+#include <unistd.h>
+
+#include <torch/version.h>
+
+#include <torchkeep/run/engine.h>
+#include <torchkeep/torch/module.h>
+#include <torchkeep/torch/optimizer.h>
+#include <torchkeep/torch/rng.h>
+#include <torchkeep/torch/run.h>
+
+#include "completeness.h"
+#include "errors.h"
+#include "gradients.h"
+#include "prepare.h"
+#include "signals.h"
+#include "tensor_io.h"
+
+namespace torchkeep {
+namespace {
+
+constexpr const char* kRng = "rng";
+constexpr const char* kGradients = "gradients";
+
+/// What a program that sets no listener hears: one line for what it should know, none for routine.
+void print_event(const Event& event) {
+  if (event.kind == Event::Kind::saved || event.kind == Event::Kind::pruned) return;
+  const std::string line = fmt::format("torchkeep: {}{}\n", event.is_warning() ? "warning: " : "", event.message);
+  [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+RunOptions with_listener(RunOptions options) {
+  if (!options.on_event) options.on_event = print_event;
+  return options;
+}
+
+}  // namespace
+
+struct Run::Impl {
+  Engine engine;
+  TrackedObjects tracked;
+  std::vector<std::pair<std::string, ResumableSampler>> samplers;
+  std::set<std::string> unattended;  ///< samplers that were warned about
+  std::set<const void*> strangers;   ///< optimizers that were warned about
+  std::optional<StopSignals> signals;
+  bool complete = false;  ///< the generators and gradients are tracked too, and completeness was looked at
+
+  Impl(const std::string& directory, RunOptions options) : engine(directory, with_listener(std::move(options))) {
+    if (engine.options().signals) signals.emplace();
+  }
+
+  void warn(std::string message) const {
+    engine.report({.kind = Event::Kind::warning, .message = std::move(message), .step = engine.step()});
+  }
+
+  void track(const std::string& name, Tracked object) {
+    if (name == kRng || name == kGradients) {
+      throw Error(Code::invalid_argument,
+                  fmt::format("'{}' is an entry of every checkpoint; choose another name", name));
+    }
+    engine.track(name, std::move(object));
+  }
+
+  /// What the first resume() does; one that failed may be repeated.
+  void complete_tracking() {
+    if (std::exchange(complete, true)) return;
+    engine.add_provenance(Value{{"pytorch", TORCH_VERSION}, {"language", "C++"}});
+    track_generators_and_gradients();
+    for (std::string& warning : completeness_warnings(tracked, engine.options().rng)) warn(std::move(warning));
+  }
+
+  void track_generators_and_gradients() {
+    // The gradients before the generators, which come last: nothing that restores may draw after them.
+    if (engine.options().gradients) {
+      engine.track(kGradients,
+                   {.capture = [this] { return gradients_of(tracked.modules); },
+                    .prepare = [this](const Value& value) { return prepare_gradients(tracked.modules, value); },
+                    .required = false});
+    }
+    if (engine.options().rng) {
+      engine.track(kRng, {.capture = [] { return rng_state(); },
+                          .prepare =
+                              [this](const Value& value) {
+                                return prepare_load_rng(value, {.any_devices = engine.options().any_devices});
+                              }});
+    }
+  }
+
+  Value optimizer_state(const torch::optim::Optimizer& optimizer) const {
+    return tracked.covers(optimizer) ? state_dict(optimizer, tracked.named_modules()) : state_dict(optimizer);
+  }
+  std::function<void()> prepare_optimizer(torch::optim::Optimizer& optimizer, const Value& value) const {
+    const NamedModules modules = tracked.named_modules();
+    LoadReport report;
+    return prepare_load(optimizer, value, tracked.covers(optimizer) ? &modules : nullptr, {}, report);
+  }
+
+  void take_signals() {
+    const int signal = signals ? signals->received() : 0;
+    if (signal != 0 && !engine.stop_requested()) engine.request_stop(signal);
+  }
+
+  void check_samplers() {
+    for (const auto& [name, sampler] : samplers) {
+      if (!sampler.is_unattended() || !unattended.insert(name).second) continue;
+      warn(fmt::format(
+          "'{}' drew samples, but nobody says which were used, so its saved position stands still: loop over "
+          "tk::batches(loader, sampler), or call sampler.advance(n)",
+          name));
+    }
+  }
+
+  void check_optimizer(const torch::optim::Optimizer& optimizer) {
+    for (const TrackedOptimizer& one : tracked.optimizers) {
+      if (one.optimizer.get() == &optimizer) return;
+    }
+    if (strangers.insert(&optimizer).second) {
+      warn("step() was called with an optimizer that is not tracked: its state will not be saved");
+    }
+  }
+};
+
+Run::Run(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Run::Run(Run&&) noexcept = default;
+Run::~Run() = default;
+
+Run Run::open(const std::string& directory, RunOptions options) {
+  return Run(std::make_unique<Impl>(directory, std::move(options)));
+}
+
+// ---- tracking
+
+void Run::track_module(const std::string& name, std::shared_ptr<torch::nn::Module> module) {
+  if (module == nullptr) throw Error(Code::invalid_argument, fmt::format("the module to track as '{}' is empty", name));
+  impl_->track(name, {.capture = [module] { return state_dict(*module); },
+                      .prepare =
+                          [module](const Value& value) {
+                            LoadReport report;
+                            return prepare_load(*module, value, {}, report);
+                          }});
+  impl_->tracked.modules.push_back({name, std::move(module)});
+}
+
+void Run::track_optimizer(const std::string& name, std::shared_ptr<torch::optim::Optimizer> optimizer) {
+  if (optimizer == nullptr) {
+    throw Error(Code::invalid_argument, fmt::format("the optimizer to track as '{}' is empty", name));
+  }
+  Impl* const impl = impl_.get();
+  impl->track(
+      name, {.capture = [impl, optimizer] { return impl->optimizer_state(*optimizer); },
+             .prepare = [impl, optimizer](const Value& value) { return impl->prepare_optimizer(*optimizer, value); }});
+  impl->tracked.optimizers.push_back({name, std::move(optimizer)});
+}
+
+void Run::track_scheduler(const std::string& name, std::function<Value()> capture,
+                          std::function<std::vector<lr_scheduler::ArgumentDifference>(const Value&)> load) {
+  Impl* const impl = impl_.get();
+  const auto change = [impl, name, load](const Value& state) {
+    for (const auto& difference : load(state)) {
+      impl->warn(fmt::format("'{}': {} is {} here and {} in the checkpoint, which is used", name, difference.key,
+                             difference.given, difference.stored));
+    }
+  };
+  impl->track(name, {.capture = std::move(capture),
+                     .prepare = [change](const Value& state) { return [change, state] { change(state); }; },
+                     .checks = false});
+  ++impl->tracked.schedulers;
+}
+
+void Run::track_sampler(const std::string& name, ResumableSampler sampler) {
+  impl_->track(name, {.capture = [sampler] { return sampler.state_dict(); },
+                      .prepare =
+                          [sampler](const Value& state) mutable {
+                            return [sampler, state]() mutable { sampler.load_state_dict(state); };
+                          },
+                      .checks = false});
+  impl_->samplers.emplace_back(name, std::move(sampler));
+}
+
+void Run::track_generator(const std::string& name, at::Generator generator) {
+  impl_->track(name, {.capture = [generator] { return rng_state(generator); },
+                      .prepare = [generator](const Value& state) { return prepare_load_rng(generator, state); }});
+}
+
+void Run::track_tensor(const std::string& name, at::Tensor& tensor) {
+  impl_->track(
+      name, {.capture = [&tensor] { return Value(to_leaf(tensor.detach())); },
+             .prepare = [&tensor](const Value& state) -> std::function<void()> {
+               const Tensor& leaf = state.as_tensor();
+               if (tensor.sizes() != leaf.sizes || to_dtype(tensor.scalar_type()) != leaf.dtype) {
+                 state.fail(Code::mismatch,
+                            fmt::format("{} {} in the file, {} {} here", to_string(leaf.dtype), shape_text(leaf.sizes),
+                                        to_string(to_dtype(tensor.scalar_type())), shape_text(tensor.sizes())));
+               }
+               at::Tensor saved = placed(state, [&] { return to_torch(leaf); });
+               return [&tensor, saved] {
+                 const at::NoGradGuard no_grad;
+                 at_the_edge([&] { tensor.copy_(saved); });
+               };
+             }});
+  impl_->tracked.tensors.push_back(&tensor);
+}
+
+void Run::track_object(const std::string& name, Access access) {
+  impl_->track(
+      name, {.capture = std::move(access.capture),
+             .prepare = [load = std::move(access.load)](const Value& state) { return [load, state] { load(state); }; },
+             .checks = false});
+}
+
+// ---- the run
+
+std::int64_t Run::resume() {
+  if (impl_->engine.is_tracking()) impl_->complete_tracking();
+  return impl_->engine.resume();
+}
+
+at::Tensor Run::step(torch::optim::Optimizer& optimizer, torch::optim::Optimizer::LossClosure closure) {
+  impl_->check_optimizer(optimizer);
+  return optimizer.step(std::move(closure));
+}
+
+void Run::finish_step(std::int64_t step, const Value& metrics) {
+  impl_->check_samplers();
+  impl_->take_signals();
+  impl_->engine.finish_step(step, metrics);
+}
+
+bool Run::save_now() {
+  return impl_->engine.save_now();
+}
+void Run::wait() {
+  impl_->engine.wait();
+}
+void Run::finish() {
+  impl_->take_signals();
+  impl_->engine.finish();
+}
+bool Run::stopping() const noexcept {
+  return impl_->engine.stopping();
+}
+bool Run::finished() const noexcept {
+  return impl_->engine.finished();
+}
+int Run::exit_code() const noexcept {
+  return impl_->engine.exit_code();
+}
+std::int64_t Run::last_step() const noexcept {
+  return impl_->engine.step();
+}
+
+}  // namespace torchkeep
