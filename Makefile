@@ -64,7 +64,7 @@ kill:  ## kill a training with SIGKILL again and again (N=1000)
 	@$(call build,release,run_kill_test)
 	@TORCHKEEP_KILLS=$(or $(N),1000) TORCHKEEP_KILL_SEED=$(or $(SEED),1) build/release/bin/run_kill_test
 
-install:  ## install the libraries into PREFIX
+install:  ## install the libraries and the program torchkeep into PREFIX
 	@$(setup) core torch
 	@$(call build,package)
 	@cmake --install build/package --prefix "$(PREFIX)" >/dev/null

@@ -73,6 +73,7 @@ struct Engine::Impl {
   std::int64_t step = 0;
   Value metrics = Value::mapping(Kind::dict);  ///< of `step`
   std::optional<std::int64_t> saved;           ///< newest checkpoint that is durable and was read
+  std::vector<std::int64_t> resumed_at;        ///< steps at which this run was continued, ever
   bool dirty = false;                          ///< steps were made since
   Clock::time_point last_save;
   int failures = 0;  ///< in a row
@@ -154,6 +155,8 @@ struct Engine::Impl {
     restore(items, options, checkpoint, [this](std::string message) { warn(std::move(message)); });
     step = recovered.step;
     saved = recovered.step;
+    resumed_at = recorded_resumes(checkpoint.is_mapping() ? checkpoint.get("provenance", none) : none);
+    resumed_at.push_back(step);
     if (const auto saved_metrics = checkpoint.find("metrics")) metrics = *saved_metrics;
   }
 
@@ -222,7 +225,7 @@ struct Engine::Impl {
     checkpoint.set("step", step);
     for (const TrackedItem& item : items) checkpoint.set(Value::string(item.name), item.tracked.capture());
     checkpoint.set("metrics", metrics);
-    checkpoint.set("provenance", provenance_now(options, saved, provenance));
+    checkpoint.set("provenance", provenance_now(options, {saved, resumed_at}, provenance));
     return checkpoint;
   }
 

@@ -182,9 +182,12 @@ void walk(const Value& root, const std::function<Next(const Visit&)>& visit) {
 
 namespace {
 
-// A part that was reached, and where in the path's text it ends (npos: at its end).
+// A part that was reached, by which step from which other one, and where its name in the path's text ends (npos: at the
+// end of the text).
 struct Reached {
   Value value;
+  Step step;
+  std::size_t from;
   std::size_t rest;
 };
 
@@ -195,48 +198,81 @@ std::optional<std::int64_t> parse_index(std::string_view text) {
   return number;
 }
 
+struct Found {
+  Value value;
+  Step step;
+};
+
 // The part of `value` that exactly `text` names.
-std::optional<Value> find_step(const Value& value, std::string_view text) {
+std::optional<Found> find_step(const Value& value, std::string_view text) {
   const auto index = parse_index(text);
   if (value.is_mapping()) {
-    if (auto found = value.find(Value::string(std::string(text)))) return found;
+    const Value key = Value::string(std::string(text));
+    if (auto found = value.find(key)) return Found{*found, {Step::Kind::key, key, 0, {}}};
     if (index && fmt::format("{}", *index) == text) {
-      if (auto found = value.find(Value(*index))) return found;
+      if (auto found = value.find(Value(*index))) return Found{*found, {Step::Kind::key, Value(*index), 0, {}}};
     }
   } else if (value.is_sequence()) {
     const auto count = static_cast<std::int64_t>(value.size());
-    if (index && *index >= -count && *index < count) return value[*index];
+    if (index && *index >= -count && *index < count) {
+      const auto position = static_cast<std::uint64_t>(*index < 0 ? *index + count : *index);
+      return Found{value[*index], {Step::Kind::index, {}, position, {}}};
+    }
   } else {
     const Parts parts(value);
     for (std::size_t i = 0; i < parts.size(); ++i) {
-      if (parts.step(i).text() == text) return NodeAccess::child(value, parts.value(i), text);
+      Step step = parts.step(i);
+      if (step.text() == text) return Found{NodeAccess::child(value, parts.value(i), text), std::move(step)};
     }
   }
-  if (text == "attributes" && has_attributes(value)) return value.attributes();
+  if (text == "attributes" && has_attributes(value)) {
+    return Found{value.attributes(), {Step::Kind::field, {}, 0, "attributes"}};
+  }
+  return std::nullopt;
+}
+
+// Which of the parts `reached` on the way is the one that the path names. The first is the root.
+std::optional<std::size_t> search(const Value& root, std::string_view path, std::vector<Reached>& reached) {
+  std::set<std::pair<const void*, std::size_t>> tried;  // the way to a part does not matter for what lies below it
+  reached = {{root, {}, 0, path.empty() ? std::string_view::npos : 0}};
+  std::vector<std::size_t> pending = {0};
+  while (!pending.empty()) {
+    const std::size_t at = pending.back();
+    pending.pop_back();
+    const Value value = reached[at].value;
+    const std::size_t begin = reached[at].rest;
+    if (begin == std::string_view::npos) return at;
+    if (!tried.insert({value.id(), begin}).second) continue;
+    const std::string_view rest = path.substr(begin);
+    // Shorter steps are pushed first, so the longest that exists is tried first.
+    for (std::size_t dot = rest.find('.');; dot = rest.find('.', dot + 1)) {
+      if (auto found = find_step(value, rest.substr(0, dot))) {
+        pending.push_back(reached.size());
+        reached.push_back({std::move(found->value), std::move(found->step), at,
+                           dot == std::string_view::npos ? dot : begin + dot + 1});
+      }
+      if (dot == std::string_view::npos) break;
+    }
+  }
   return std::nullopt;
 }
 
 }  // namespace
 
 std::optional<Value> find_path(const Value& root, std::string_view path) {
-  if (path.empty()) return root;
-  std::set<std::pair<const void*, std::size_t>> tried;  // the way to a part does not matter for what lies below it
-  std::vector<Reached> pending = {{root, 0}};
-  while (!pending.empty()) {
-    const Reached from = std::move(pending.back());
-    pending.pop_back();
-    if (from.rest == std::string_view::npos) return from.value;
-    if (!tried.insert({from.value.id(), from.rest}).second) continue;
-    const std::string_view rest = path.substr(from.rest);
-    // Shorter steps are pushed first, so the longest that exists is tried first.
-    for (std::size_t dot = rest.find('.');; dot = rest.find('.', dot + 1)) {
-      if (auto part = find_step(from.value, rest.substr(0, dot))) {
-        pending.push_back({*part, dot == std::string_view::npos ? dot : from.rest + dot + 1});
-      }
-      if (dot == std::string_view::npos) break;
-    }
-  }
-  return std::nullopt;
+  std::vector<Reached> reached;
+  const auto found = search(root, path, reached);
+  return found ? std::optional(reached[*found].value) : std::nullopt;
+}
+
+std::optional<std::vector<Step>> find_steps(const Value& root, std::string_view path) {
+  std::vector<Reached> reached;
+  const auto found = search(root, path, reached);
+  if (!found) return std::nullopt;
+  std::vector<Step> steps;
+  for (std::size_t at = *found; at != 0; at = reached[at].from) steps.push_back(reached[at].step);
+  std::reverse(steps.begin(), steps.end());
+  return steps;
 }
 
 }  // namespace torchkeep

@@ -54,6 +54,14 @@ class Installed(unittest.TestCase):
     def test_core_is_found_linked_and_works(self):
         self.assertEqual(self.consume("core").splitlines(), ["a run, epoch 3", "not_found"])
 
+    def test_program_runs_and_has_its_manual_and_completion(self):
+        program = self.prefix / "bin/torchkeep"
+        self.assertRegex(self.succeeds(program, "--version"), r"^torchkeep \d+\.\d+\.\d+\n$")
+        manual = (self.prefix / "share/man/man1/torchkeep.1").read_text()
+        completion = (self.prefix / "share/bash-completion/completions/torchkeep").read_text()
+        self.assertEqual(manual, self.succeeds(program, "completion", "man"))
+        self.assertEqual(completion, self.succeeds(program, "completion", "bash"))
+
     @unittest.skipUnless(LIBTORCH, "this build has no adapter")
     def test_adapter_is_found_linked_and_works(self):
         self.assertEqual(self.consume("torch", LIBTORCH).splitlines(), ["equal"])

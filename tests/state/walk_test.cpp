@@ -113,6 +113,17 @@ TEST(FindPath, TriesDigitsAsTextAsNumberAndAsIndex) {
   EXPECT_FALSE(find_path(root, "dict.00"));
 }
 
+TEST(FindSteps, TellsKeysWithDotsFromSteps) {
+  const Value root{{"a", Value{{"b.c", List{1, 2}}}}, {"n", Dict{{7, 1}}}};
+  const auto steps = *find_steps(root, "a.b.c.-1");
+  ASSERT_EQ(steps.size(), 3u);
+  EXPECT_EQ(steps[1].key, Value("b.c"));
+  EXPECT_EQ(steps[2].index, 1u);
+  EXPECT_EQ((*find_steps(root, "n.7"))[1].key, Value(7));
+  EXPECT_TRUE(find_steps(root, "")->empty());
+  EXPECT_FALSE(find_steps(root, "x"));
+}
+
 TEST(FindPath, ReportsItsPlaceInErrors) {
   const Value root = sample().from_file("a.pt");
   EXPECT_EQ(find_path(root, "optimizer.state.0.step")->key_path(), "optimizer.state.0.step");

@@ -77,5 +77,7 @@ void walk(const Value& root, const std::function<Next(const Visit&)>& visit);
 /// and digits are tried as str key, as int key and as index (from the end, when negative). Empty: the root itself.
 /// The result reports its place in errors. Nothing when there is none.
 std::optional<Value> find_path(const Value& root, std::string_view path);
+/// The steps to what find_path() finds.
+std::optional<std::vector<Step>> find_steps(const Value& root, std::string_view path);
 
 }  // namespace torchkeep

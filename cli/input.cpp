@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Opening files and standard input.
+#include "input.h"
+
+#include <cerrno>
+#include <unistd.h>
+
+#include <torchkeep/files/fs.h>
+#include <torchkeep/run/checkpoints.h>
+
+namespace torchkeep::cli {
+namespace {
+
+std::string read_standard_input() {
+  constexpr std::size_t kBlock = std::size_t{1} << 20;
+  std::string bytes;
+  for (;;) {
+    const std::size_t size = bytes.size();
+    bytes.resize(size + kBlock);
+    const ssize_t count = ::read(0, bytes.data() + size, kBlock);
+    bytes.resize(size + static_cast<std::size_t>(count > 0 ? count : 0));
+    if (count == 0) return bytes;
+    if (count < 0 && errno != EINTR) throw Error::from_errno(errno, "read standard input");
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<const ReadAt> open_input(const std::string& path) {
+  if (path == "-") return std::make_shared<MemoryReadAt>(read_standard_input(), "<stdin>");
+  return posix_fs().open_read(path);
+}
+
+std::function<std::shared_ptr<const ReadAt>(const std::string&)> siblings_of(const std::string& path) {
+  const std::string folder = path.substr(0, path.rfind('/') + 1);
+  return [folder](const std::string& name) { return posix_fs().open_read(folder + name); };
+}
+
+OpenedCheckpoint open_to_look(const std::string& path, bool inspect) {
+  const std::string found = is_directory(path) ? find_checkpoint(path, "last") : path;
+  const auto file = open_input(found);
+  PtReadOptions options;
+  options.open_sibling = siblings_of(found);
+  options.unknown_classes = inspect ? UnknownClasses::inspect : UnknownClasses::opaque;
+  OpenedFile opened = open_file(file, options);
+  OpenedCheckpoint checkpoint;
+  checkpoint.path = file->name();
+  checkpoint.format = to_string(opened.format);
+  checkpoint.kind = opened.format;
+  checkpoint.file_size = file->size();
+  checkpoint.value = opened.value.from_file(checkpoint.path);
+  checkpoint.metadata = std::move(opened.metadata);
+  checkpoint.notes = std::move(opened.notes);
+  return checkpoint;
+}
+
+bool is_directory(const std::string& path) {
+  if (path == "-") return false;
+  const auto status = posix_fs().status(path);
+  return status && status->kind == FileKind::directory;
+}
+
+}  // namespace torchkeep::cli

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Plans of any format to published files and to streams.
+#include <torchkeep/checkpoint/export.h>
+#include <torchkeep/files/publish.h>
+
+#include "write_plan.h"
+
+namespace torchkeep {
+namespace {
+
+// A stream as a File: what is written follows what was written before.
+class StreamFile final : public File {
+ public:
+  explicit StreamFile(const std::function<void(Bytes)>& write) : write_(write) {}
+  void write_at(std::uint64_t offset, Bytes bytes) override {
+    if (offset != position_) throw Error(Code::invalid_argument, "a stream can only be written front to back");
+    write_(bytes);
+    position_ += bytes.size();
+  }
+  bool reserve(std::uint64_t) override { return false; }
+  void sync() override {}
+  void close() override {}
+  const std::string& path() const noexcept override { return path_; }
+
+ private:
+  const std::function<void(Bytes)>& write_;
+  std::uint64_t position_ = 0;
+  std::string path_ = "<stream>";
+};
+
+}  // namespace
+
+void save_plan(Plan plan, const std::string& path, const SaveOptions& options) {
+  Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
+  publish(fs, path, [&plan](File& file) { write_plan(plan, file); },
+          {.durable = options.durable, .size = plan.file_size});
+}
+
+void stream_plan(Plan plan, const std::function<void(Bytes)>& write) {
+  StreamFile file(write);
+  write_plan(plan, file);
+}
+
+}  // namespace torchkeep

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Reads the metrics log line by line, and the learning rates out of the checkpoints.
+#define JSON_ASSERT(condition) static_cast<void>(0)  // the library never ends the program
+
+#include <algorithm>
+#include <cerrno>
+#include <fmt/format.h>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include <torchkeep/checkpoint/sections.h>
+#include <torchkeep/format/pt.h>
+#include <torchkeep/run/checkpoints.h>
+#include <torchkeep/run/curves.h>
+#include <torchkeep/run/names.h>
+
+#include "places.h"
+#include "provenance.h"
+
+namespace torchkeep {
+namespace {
+
+constexpr std::uint64_t kBlock = std::uint64_t{1} << 20;
+constexpr std::size_t kLongestLine = std::size_t{16} << 20;  // what is longer is no line of ours
+
+/// Curves by name, in the order of their first point.
+class Collector {
+ public:
+  explicit Collector(std::vector<Curve>& curves) : curves_(curves) {}
+
+  void add(const std::string& name, std::int64_t step, double value) {
+    const auto [entry, is_new] = index_.emplace(name, curves_.size());
+    if (is_new) curves_.push_back({name, {}, {}});
+    Curve& curve = curves_[entry->second];
+    curve.steps.push_back(step);
+    curve.values.push_back(value);
+  }
+
+ private:
+  std::vector<Curve>& curves_;
+  std::map<std::string, std::size_t> index_;
+};
+
+std::optional<double> number_in(const nlohmann::ordered_json& value) {
+  if (value.is_number()) return value.get<double>();
+  if (!value.is_string()) return std::nullopt;
+  const std::string& text = value.get_ref<const std::string&>();
+  if (text == "NaN") return std::numeric_limits<double>::quiet_NaN();
+  if (text == "Infinity") return std::numeric_limits<double>::infinity();
+  if (text == "-Infinity") return -std::numeric_limits<double>::infinity();
+  return std::nullopt;
+}
+
+bool add_line(std::string_view line, Collector& metrics) {
+  const auto json = nlohmann::ordered_json::parse(line, nullptr, false);
+  if (!json.is_object()) return false;
+  const auto step = json.find("step");
+  if (step == json.end() || !step->is_number_integer()) return false;
+  for (const auto& [name, value] : json.items()) {
+    const auto number = name == "step" ? std::nullopt : number_in(value);
+    if (number) metrics.add(name, step->get<std::int64_t>(), *number);
+  }
+  return true;
+}
+
+void read_log(const ReadAt& file, RunCurves& curves) {
+  Collector metrics(curves.metrics);
+  std::string rest;
+  const auto take = [&](std::string_view line) {
+    if (!line.empty() && !add_line(line, metrics)) ++curves.bad_lines;
+  };
+  for (std::uint64_t done = 0; done < file.size();) {
+    const std::uint64_t size = std::min(kBlock, file.size() - done);
+    const std::size_t kept = rest.size();
+    rest.resize(kept + static_cast<std::size_t>(size));
+    file.read_at(done, std::as_writable_bytes(std::span(rest)).subspan(kept));
+    done += size;
+    std::size_t begin = 0;
+    for (std::size_t end; (end = rest.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      take(std::string_view(rest).substr(begin, end - begin));
+    }
+    rest.erase(0, begin);
+    if (rest.size() > kLongestLine) {
+      throw Error(Code::refused, fmt::format("a line of more than {} bytes", kLongestLine), at_file(file.name()));
+    }
+  }
+  // A last line without its end is being written just now, or was when its process was killed.
+}
+
+std::optional<double> rate_in(const Value& group) {
+  const auto rate = group.is_mapping() ? group.find("lr") : std::nullopt;
+  if (!rate) return std::nullopt;
+  if (rate->is(Kind::real) || rate->is(Kind::integer)) return rate->to<double>();
+  if (!rate->is(Kind::tensor) || rate->as_tensor().numel() != 1) return std::nullopt;
+  if (rate->as_tensor().dtype == DType::float32) return rate->as_tensor().to_vector<float>().front();
+  if (rate->as_tensor().dtype == DType::float64) return rate->as_tensor().to_vector<double>().front();
+  return std::nullopt;
+}
+
+void add_rates(const Value& checkpoint, std::int64_t step, Collector& rates) {
+  for (const SectionEntry& entry : sections_of(checkpoint)) {
+    const auto groups = entry.section == Section::optimizer && entry.value.is_mapping()
+                            ? entry.value.find("param_groups")
+                            : std::nullopt;
+    if (!groups || !groups->is(Kind::list)) continue;
+    for (std::size_t i = 0; i < groups->size(); ++i) {
+      const auto rate = rate_in(groups->elements()[i]);
+      const std::string group = groups->size() == 1 ? "" : fmt::format(" group {}", i);
+      if (rate) rates.add(fmt::format("lr of {}{}", entry.key, group), step, *rate);
+    }
+  }
+}
+
+}  // namespace
+
+RunCurves read_curves(const std::string& directory, Fs& fs) {
+  if (!fs.status(directory)) throw Error(Code::not_found, "no such folder", at_file(directory)).with_errno(ENOENT);
+  RunCurves curves;
+  const std::string log = in_directory(directory, names::kMetrics);
+  if (fs.status(log)) read_log(*fs.open_read(log), curves);
+  Collector rates(curves.learning_rates);
+  for (const CheckpointInfo& one : list_checkpoints(directory, fs)) {
+    try {
+      const Value checkpoint = read_pt(fs.open_read(one.path), {.unknown_classes = UnknownClasses::opaque});
+      add_rates(checkpoint, one.step, rates);
+      if (checkpoint.is_mapping()) curves.resumed_at = recorded_resumes(checkpoint.get("provenance", none));
+    } catch (const Error& error) {
+      if (error.code() == Code::io) throw;  // a damaged one has no point
+    }
+  }
+  return curves;
+}
+
+}  // namespace torchkeep

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Reads the folder once, each checkpoint's structure once, and applies the rules of retention to what it found.
+#include <algorithm>
+#include <fmt/format.h>
+
+#include <torchkeep/files/publish.h>
+#include <torchkeep/format/pt.h>
+#include <torchkeep/run/names.h>
+#include <torchkeep/run/overview.h>
+
+#include "places.h"
+#include "provenance.h"
+#include "retain.h"
+
+namespace torchkeep {
+namespace {
+
+std::string text_of(const Value& mapping, const char* key) {
+  const auto value = mapping.is_mapping() ? mapping.find(key) : std::nullopt;
+  return value && value->is(Kind::string) ? value->as_string() : std::string();
+}
+
+std::uint64_t size_of(Fs& fs, const std::string& path) {
+  const auto status = fs.status(path);
+  return status ? status->size : 0;
+}
+
+/// Fills in what the file says. Returns its provenance.
+Value look_into(Fs& fs, CheckpointOverview& one) {
+  try {
+    const Value value = read_pt(fs.open_read(one.path), {.unknown_classes = UnknownClasses::opaque});
+    if (!value.is_mapping()) throw Error(Code::corrupt, "not the checkpoint of a run", at_file(one.path));
+    if (const auto metrics = value.find("metrics")) one.metrics = *metrics;
+    const Value provenance = value.get("provenance", none);
+    one.time = text_of(provenance, "time");
+    one.host = text_of(provenance, "host");
+    const auto step = value.find("step");
+    if (!step || !step->is(Kind::integer) || step->as_integer().to_int64() != one.step) {
+      one.problem = "it does not hold the step of its name";
+    }
+    return provenance;
+  } catch (const Error& error) {
+    // One that went away meanwhile has a problem too: the listing is older than the folder.
+    Where where = error.where();
+    where.file.clear();
+    one.problem = Error(error.code(), error.message(), where).what();
+    return {};
+  }
+}
+
+std::optional<double> metric_in(const Value& metrics, const std::string& name) {
+  const auto value = metrics.is_mapping() ? metrics.find(Value::string(name)) : std::nullopt;
+  if (!value || !(value->is(Kind::real) || value->is(Kind::integer))) return std::nullopt;
+  return value->to<double>();
+}
+
+class Looker {
+ public:
+  Looker(Fs& fs, const std::string& directory) : fs_(fs) { overview_.directory = directory; }
+
+  RunOverview run(const std::optional<KeepRules>& rules) && {
+    read_names();
+    Value provenance;
+    for (CheckpointOverview& one : overview_.checkpoints) {
+      if (Value said = look_into(fs_, one); !said.is_none()) provenance = std::move(said);
+    }
+    overview_.rules = recorded_rules(provenance);
+    if (rules) overview_.rules = rules;
+    if (!overview_.checkpoints.empty()) explain();
+    return std::move(overview_);
+  }
+
+ private:
+  void read_names() {
+    for (const CheckpointInfo& info : list_checkpoints(overview_.directory, fs_)) {
+      CheckpointOverview one;
+      one.step = info.step;
+      one.path = info.path;
+      one.pinned = info.pinned;
+      one.size = size_of(fs_, info.path);
+      overview_.checkpoints.push_back(std::move(one));
+    }
+    for (const std::string& name : fs_.list(overview_.directory)) {
+      const std::string path = in_directory(overview_.directory, name);
+      if (const auto step = names::parse_broken(name)) {
+        overview_.broken.push_back({*step, path, size_of(fs_, path)});
+      } else if (const auto doomed = names::parse_doomed(name)) {
+        overview_.leftovers.push_back({*doomed, path, size_of(fs_, path)});
+      } else if (is_temporary_name(name)) {
+        overview_.leftovers.push_back({0, path, size_of(fs_, path)});
+      } else if (const auto end = names::parse_finished(name)) {
+        overview_.finished = end;
+      } else if (const auto pin = names::parse_pin(name); pin && !has_step(*pin)) {
+        overview_.dangling_pins.push_back(*pin);
+      }
+    }
+  }
+
+  bool has_step(std::int64_t step) const {
+    return std::any_of(overview_.checkpoints.begin(), overview_.checkpoints.end(),
+                       [step](const CheckpointOverview& one) { return one.step == step; });
+  }
+
+  void explain() {
+    std::vector<CheckpointOverview>& all = overview_.checkpoints;
+    const KeepRules rules = overview_.rules.value_or(KeepRules());
+    all.back().last = true;
+    std::vector<std::int64_t> best;
+    if (rules.by) best = best_steps(candidates(all, *rules.by), static_cast<std::int64_t>(all.size()), rules.by->best);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      CheckpointOverview& one = all[i];
+      const auto rank = std::find(best.begin(), best.end(), one.step) - best.begin();
+      one.best = !best.empty() && rank == 0;
+      one.kept_by = reasons(one, rules, all.size() - i, static_cast<std::size_t>(rank) < best.size() ? rank + 1 : 0);
+    }
+  }
+
+  /// `age` counts from the newest (1); `rank` from the best (1; 0: it has none).
+  static std::vector<std::string> reasons(const CheckpointOverview& one, const KeepRules& rules, std::size_t age,
+                                          std::int64_t rank) {
+    std::vector<std::string> reasons;
+    if (one.last) reasons.emplace_back("newest");
+    if (one.pinned) reasons.emplace_back("pinned");
+    if (!one.last && rules.last > 0 && age <= static_cast<std::size_t>(rules.last))
+      reasons.push_back(fmt::format("one of the {} newest", rules.last));
+    if (rules.last == 0 && !one.last) reasons.emplace_back("all are kept");
+    if (rules.every > 0 && one.step % rules.every == 0) reasons.push_back(fmt::format("every {}", rules.every));
+    if (rank > 0 && rank <= rules.best) {
+      reasons.push_back(rank == 1 ? fmt::format("best {}", rules.by->metric)
+                                  : fmt::format("number {} by {}", rank, rules.by->metric));
+    }
+    return reasons;
+  }
+
+  static std::vector<Candidate> candidates(const std::vector<CheckpointOverview>& all, const BestBy& by) {
+    std::vector<Candidate> candidates;
+    for (const CheckpointOverview& one : all) {
+      candidates.push_back({one.step, metric_in(one.metrics, by.metric), one.pinned});
+    }
+    return candidates;
+  }
+
+  Fs& fs_;
+  RunOverview overview_;
+};
+
+}  // namespace
+
+RunOverview look_at_run(const std::string& directory, const std::optional<KeepRules>& rules, Fs& fs) {
+  const auto status = fs.status(directory);
+  if (!status) throw Error(Code::not_found, "no such folder", at_file(directory)).with_errno(ENOENT);
+  if (status->kind != FileKind::directory) {
+    throw Error(Code::invalid_argument, "expected the folder of a run, found a file", at_file(directory));
+  }
+  return Looker(fs, directory).run(rules);
+}
+
+}  // namespace torchkeep

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Removals from outside of a run:
+//
+//   1 lock     the folder: no writer removes or saves meanwhile
+//   2 read     back the newest checkpoint (prune only): what stays must be good
+//   3 remove   one by one, oldest first, each as the run itself does it (retain.cpp): a pin set now still counts
+//   4 sync     the folder
+#include <algorithm>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/files/lock.h>
+#include <torchkeep/run/names.h>
+#include <torchkeep/run/tidy.h>
+
+#include "places.h"
+#include "retain.h"
+
+namespace torchkeep {
+namespace {
+
+std::unique_ptr<Lock> lock_run(Fs& fs, const std::string& directory, bool dry_run) {
+  if (dry_run) return nullptr;
+  return std::make_unique<Lock>(fs, in_directory(directory, names::kLock), "try again when that run has ended");
+}
+
+std::vector<SetAside> list_files(Fs& fs, const std::string& directory) {
+  std::vector<SetAside> files;
+  for (const CheckpointInfo& one : list_checkpoints(directory, fs)) {
+    const auto status = fs.status(one.path);
+    files.push_back({one.step, one.path, status ? status->size : 0});
+  }
+  return files;
+}
+
+bool has(const std::vector<std::int64_t>& steps, std::int64_t step) {
+  return std::find(steps.begin(), steps.end(), step) != steps.end();
+}
+
+Removal remove_files(Fs& fs, const std::string& directory, const std::vector<SetAside>& files,
+                     const RemovalOptions& options) {
+  Removal done;
+  for (const SetAside& one : files) {
+    const bool pinned = fs.status(in_directory(directory, names::pin(one.step))).has_value();
+    if (options.pinned && pinned && !options.dry_run) unpin_checkpoint(directory, one.step, fs);
+    const bool stays = pinned && !options.pinned;
+    if (stays || (!options.dry_run && !remove_checkpoint(fs, directory, one.step))) {
+      done.pinned.push_back(one);
+    } else {
+      done.removed.push_back(one);
+      done.bytes += one.size;
+    }
+  }
+  if (!options.dry_run && !done.removed.empty()) fs.sync_directory(directory);
+  return done;
+}
+
+void refuse_pinned(Fs& fs, const std::string& directory, const std::vector<std::int64_t>& steps) {
+  std::vector<std::int64_t> pinned;
+  for (const std::int64_t step : steps) {
+    if (fs.status(in_directory(directory, names::pin(step)))) pinned.push_back(step);
+  }
+  if (pinned.empty()) return;
+  throw Error(Code::invalid_argument,
+              fmt::format("pinned: step {}; unpin it first, or use force", fmt::join(pinned, ", step ")),
+              at_file(directory));
+}
+
+}  // namespace
+
+Removal prune_run(const std::string& directory, const KeepRules& rules, const RemovalOptions& options, Fs& fs) {
+  if (rules.last < 1 || rules.every < 0 || rules.best < 0 || (rules.best > 0 && !rules.by)) {
+    throw Error(Code::invalid_argument,
+                "expected how many of the newest checkpoints to keep (1 at least), and a metric to keep the best by",
+                at_file(directory));
+  }
+  const auto lock = lock_run(fs, directory, options.dry_run);
+  const RunOverview run = look_at_run(directory, rules, fs);
+  if (run.checkpoints.empty()) throw Error(Code::not_found, "no checkpoint in this folder", at_file(directory));
+  const CheckpointOverview& newest = run.checkpoints.back();
+  if (!newest.problem.empty()) throw Error(Code::corrupt, newest.problem, at_file(newest.path));
+  if (!options.dry_run) verify(newest.path, {.unknown_classes = UnknownClasses::opaque, .fs = &fs});
+  std::vector<SetAside> surplus;
+  for (const CheckpointOverview& one : run.checkpoints) {
+    // One that cannot be read just now may be the best.
+    const bool unknown = rules.best > 0 && !one.problem.empty();
+    if (one.kept_by.empty() && !unknown) surplus.push_back({one.step, one.path, one.size});
+  }
+  return remove_files(fs, directory, surplus, options);
+}
+
+Removal remove_checkpoints(const std::string& directory, const std::vector<std::int64_t>& steps,
+                           const RemovalOptions& options, Fs& fs) {
+  const auto lock = lock_run(fs, directory, options.dry_run);
+  std::vector<SetAside> files = list_files(fs, directory);
+  std::vector<std::int64_t> missing;
+  for (const std::int64_t step : steps) {
+    const auto is_it = [step](const SetAside& one) { return one.step == step; };
+    if (std::none_of(files.begin(), files.end(), is_it)) missing.push_back(step);
+  }
+  if (!missing.empty()) {
+    throw Error(Code::not_found, fmt::format("no checkpoint of step {}", fmt::join(missing, ", of step ")),
+                at_file(directory));
+  }
+  if (!options.newest && !files.empty() && has(steps, files.back().step)) {
+    throw Error(Code::invalid_argument,
+                fmt::format("step {} is the newest checkpoint, from which the run continues; it goes only by force",
+                            files.back().step),
+                at_file(directory));
+  }
+  std::erase_if(files, [&](const SetAside& one) { return !has(steps, one.step); });
+  if (!options.pinned) refuse_pinned(fs, directory, steps);
+  return remove_files(fs, directory, files, options);
+}
+
+Removal remove_broken(const std::string& directory, const RemovalOptions& options, Fs& fs) {
+  const auto lock = lock_run(fs, directory, options.dry_run);
+  Removal done;
+  for (const SetAside& one : look_at_run(directory, {}, fs).broken) {
+    if (!options.dry_run) fs.remove(one.path);
+    done.removed.push_back(one);
+    done.bytes += one.size;
+  }
+  if (!options.dry_run && !done.removed.empty()) fs.sync_directory(directory);
+  return done;
+}
+
+}  // namespace torchkeep
