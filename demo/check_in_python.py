@@ -23,11 +23,11 @@ def read_tokens(path):
 def restore(checkpoint):
     """A Python model and a Python AdamW with the state of the C++ ones."""
     model = Gpt(**checkpoint["model_options"])
-    model.load_state_dict(checkpoint["model_state_dict"])
+    model.load_state_dict(checkpoint["model"])
     named = list(model.named_parameters())
     optimizer = torch.optim.AdamW([{"params": [(n, p) for n, p in named if p.dim() >= 2]},
                                    {"params": [(n, p) for n, p in named if p.dim() < 2]}])
-    optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
+    optimizer.load_state_dict(checkpoint["optimizer"])
     return model, optimizer
 
 
@@ -43,8 +43,8 @@ def check(checkpoint_path, text_path):
     """Loads, compares what arrived with what the file holds, and takes one step. Returns the numbers."""
     checkpoint = torch.load(checkpoint_path, weights_only=True)
     model, optimizer = restore(checkpoint)
-    arrived = compare(checkpoint["model_state_dict"], model.state_dict())
-    moments = compare(checkpoint["optimizer_state_dict"], optimizer.state_dict())
+    arrived = compare(checkpoint["model"], model.state_dict())
+    moments = compare(checkpoint["optimizer"], optimizer.state_dict())
 
     inputs, targets = held_out_windows(read_tokens(text_path), checkpoint["model_options"]["context"])
     model.eval()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The demo's training process: trains, saves every few steps, and tells what it does as JSON lines on its output.
+// The demo's training process: trains as a tk::Run, and tells what it does as JSON lines on its output.
 
 #include <CLI/CLI.hpp>
-#include <chrono>
+#include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -11,6 +11,7 @@
 namespace {
 
 namespace fs = std::filesystem;
+namespace tk = torchkeep;
 using nlohmann::json;
 
 constexpr std::size_t smallest_text = 2000;  // bytes; its last tenth must hold a few windows
@@ -31,27 +32,38 @@ void tell(const json& event) {
   std::cout << event.dump(-1, ' ', false, json::error_handler_t::replace) << std::endl;
 }
 
-int64_t number_of_parameters(const demo::Training& training) {
+int64_t number_of_parameters(demo::Training& training) {
   int64_t total = 0;
-  for (const auto& parameter : training.model->parameters()) total += parameter.numel();
+  for (const auto& parameter : training.model()->parameters()) total += parameter.numel();
   return total;
 }
 
-void save(const demo::Training& training, const fs::path& directory) {
-  const auto file = demo::checkpoint_path(directory, training.step);
-  tell({{"event", "saving"}, {"step", training.step}, {"file", file.filename().string()}});
-  const auto begin = std::chrono::steady_clock::now();
-  save_checkpoint(training, directory);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  tell({{"event", "saved"},
-        {"step", training.step},
-        {"file", file.filename().string()},
-        {"bytes", fs::file_size(file)},
-        {"seconds", seconds.count()}});
+std::string name_of(const std::string& file) {
+  return fs::path(file).filename().string();
 }
 
-void tell_held_out_loss(demo::Training& training) {
-  tell({{"event", "held_out"}, {"step", training.step}, {"loss", training.held_out_loss()}});
+/// How the run came back, told with the first event.
+struct Start {
+  std::string file;
+  std::vector<std::string> refused;
+  uint64_t removed = 0;
+};
+
+void listen(const tk::Event& event, Start& start) {
+  using Kind = tk::Event::Kind;
+  if (event.kind == Kind::cleaned) start.removed = event.count;
+  if (event.kind == Kind::set_aside) start.refused.push_back(event.message);
+  if (event.kind == Kind::resumed || event.kind == Kind::finished) start.file = name_of(event.path);
+  if (event.kind == Kind::saved) {
+    tell({{"event", "saved"}, {"step", event.step}, {"bytes", event.bytes}, {"seconds", event.seconds}});
+  }
+  if (event.kind == Kind::warning || event.kind == Kind::save_failed) {
+    tell({{"event", "warning"}, {"message", event.message}});
+  }
+}
+
+void tell_held_out_loss(demo::Training& training, int64_t step) {
+  tell({{"event", "held_out"}, {"step", step}, {"loss", training.held_out_loss()}});
 }
 
 /// What the final model writes.
@@ -59,31 +71,37 @@ void tell_what_was_learnt(demo::Training& training, const demo::Text& text, uint
   const std::vector<int64_t> prompt(text.tokens.begin(), text.tokens.begin() + 32);
   tell({{"event", "sample"},
         {"prompt", text.decode(prompt)},
-        {"text", text.decode(write_on(training.model, prompt, 240, seed))}});
+        {"text", text.decode(write_on(training.model(), prompt, 240, seed))}});
 }
 
-void train(const Options& options) {
+int train(const Options& options) {
   at::set_num_threads(options.threads);
-  fs::create_directories(options.out);
   const auto text = demo::read_text(options.text, smallest_text);
   demo::Training training(text, options.steps, options.seed);
+  Start start;
+  auto run = tk::Run::open(options.out, {.save_every = options.save_every,
+                                         .keep_last = 3,
+                                         .rng = options.mode == demo::Resume::full,
+                                         .on_event = [&start](const tk::Event& event) { listen(event, start); }});
+  training.track(run, options.mode);
 
-  const auto resumed = resume(training, options.out, options.mode);
+  int64_t step = run.resume();
   tell({{"event", "start"},
-        {"step", training.step},
-        {"file", resumed.file.filename().string()},
-        {"refused", resumed.refused},
-        {"removed", resumed.removed},
+        {"step", step},
+        {"file", start.file},
+        {"refused", start.refused},
+        {"removed", start.removed},
         {"parameters", number_of_parameters(training)}});
-
   const auto stop = options.stop_at > 0 ? std::min(options.stop_at, options.steps) : options.steps;
-  while (training.step < stop) {
-    const auto loss = training.do_step();
-    tell({{"event", "step"}, {"step", training.step}, {"loss", loss}});
-    if (training.step % options.check_every == 0 || training.step == stop) tell_held_out_loss(training);
-    if (training.step % options.save_every == 0 || training.step == stop) save(training, options.out);
+  while (step < stop && !run.stopping()) {
+    const auto loss = training.do_step(run);
+    tell({{"event", "step"}, {"step", ++step}, {"loss", loss}});
+    if (step % options.check_every == 0 || step == stop) tell_held_out_loss(training, step);
+    run.finish_step(step, {{"loss", loss}});
   }
-  if (training.step == options.steps) tell_what_was_learnt(training, text, options.seed);
+  run.finish();
+  if (step == options.steps) tell_what_was_learnt(training, text, options.seed);
+  return run.exit_code();
 }
 
 void add_options(CLI::App& app, Options& options) {
@@ -109,10 +127,9 @@ int main(int argc, char** argv) {
   add_options(app, options);
   CLI11_PARSE(app, argc, argv);
   try {
-    train(options);
+    return train(options);
   } catch (const std::exception& error) {
     std::cerr << "demo_train: " << error.what() << '\n';
     return 1;
   }
-  return 0;
 }

@@ -124,16 +124,16 @@ def kill_between_saves(dice, at_step, step_seconds):
     return kill
 
 
-def kill_inside_save(dice, from_step, run):
+def kill_inside_save(dice, from_step, save_every, run):
     """SIGKILL a random moment after a save of `from_step` or later began to write, and before it was finished.
 
     A save takes some milliseconds and may win the race; then the process lives on, and the next save is tried. Only a
     kill that left the unfinished file, and no finished one, counts.
     """
     def kill(event, process, stretch):
-        if event["event"] != "saving" or event["step"] < from_step:
+        if event["event"] != "step" or event["step"] < from_step or event["step"] % save_every != 0:
             return False
-        finished = run.directory / event["file"]
+        finished = run.directory / f"step-{event['step']:08}.pt"
         while not (writing := unfinished_files(run.directory)):
             if finished.exists() or process.poll() is not None:
                 return False
@@ -157,5 +157,5 @@ def kill_twice(run, steps, save_every, step_seconds, seed):
     begin = dice.randrange(11 * steps // 20, 3 * steps // 4)
     while run.stretches[-1].killed:
         inside = any(stretch.inside_save for stretch in run.stretches)
-        run.go(kill=None if inside else kill_inside_save(dice, begin, run))
+        run.go(kill=None if inside else kill_inside_save(dice, begin, save_every, run))
         yield run.stretches[-1]

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <functional>
+#include <memory>
 
 #include <ATen/CPUGeneratorImpl.h>
 
@@ -50,6 +52,15 @@ tk::lr_scheduler::SequentialLR warm_up_and_cosine(torch::optim::Optimizer& optim
        .milestones = {warm_up_steps}});
 }
 
+/// Is saved, and does not come back.
+struct Forgotten {
+  std::function<tk::Value()> state;
+
+  explicit Forgotten(std::function<tk::Value()> now) : state(std::move(now)) {}
+  tk::Value state_dict() const { return state(); }
+  void load_state_dict(const tk::Value&) {}
+};
+
 }  // namespace
 
 Batches::Batches(const Text& text, int64_t size, int64_t context, uint64_t seed)
@@ -92,29 +103,47 @@ void Batches::load_state_dict(const tk::Value& state) {
 }
 
 Training::Training(const Text& text, int64_t steps, uint64_t seed)
-    : model(seeded_model(text, seed)),
-      batches(text, batch_size, model->options().context, seed),
-      optimizer(parameter_groups(model), torch::optim::AdamWOptions(peak_learning_rate).betas({0.9, 0.99})),
-      scheduler(warm_up_and_cosine(optimizer, steps)) {}
+    : model_(seeded_model(text, seed)),
+      model_options_{{"vocabulary", model_->options().vocabulary},
+                     {"context", model_->options().context},
+                     {"layers", model_->options().layers},
+                     {"heads", model_->options().heads},
+                     {"width", model_->options().width}},
+      batches_(text, batch_size, model_->options().context, seed),
+      optimizer_(parameter_groups(model_), torch::optim::AdamWOptions(peak_learning_rate).betas({0.9, 0.99})),
+      scheduler_(warm_up_and_cosine(optimizer_, steps)) {}
 
-double Training::do_step() {
-  const auto [inputs, targets] = batches.next();
-  auto loss = loss_of(model, inputs, targets);
-  optimizer.zero_grad();
+void Training::track(tk::Run& run, Resume what) {
+  run.track("model", model_);
+  run.track("model_options", model_options_);
+  if (what == Resume::full) {
+    run.track("optimizer", optimizer_);
+    run.track("scheduler", scheduler_);
+    run.track("data", batches_);
+  } else {
+    run.track("optimizer", std::make_shared<Forgotten>([this] { return tk::state_dict(optimizer_, *model_); }));
+    run.track("scheduler", std::make_shared<Forgotten>([this] { return scheduler_.state_dict(); }));
+    run.track("data", std::make_shared<Forgotten>([this] { return batches_.state_dict(); }));
+  }
+}
+
+double Training::do_step(tk::Run& run) {
+  const auto [inputs, targets] = batches_.next();
+  auto loss = loss_of(model_, inputs, targets);
+  optimizer_.zero_grad();
   loss.backward();
-  torch::nn::utils::clip_grad_norm_(model->parameters(), 1.0);
-  optimizer.step();
-  scheduler.step();
-  ++step;
+  torch::nn::utils::clip_grad_norm_(model_->parameters(), 1.0);
+  run.step(optimizer_);
+  scheduler_.step();
   return loss.item<double>();
 }
 
 double Training::held_out_loss() {
   torch::NoGradGuard no_grad;
-  const auto [inputs, targets] = batches.held_out();
-  model->eval();
-  const auto loss = loss_of(model, inputs, targets).item<double>();
-  model->train();
+  const auto [inputs, targets] = batches_.held_out();
+  model_->eval();
+  const auto loss = loss_of(model_, inputs, targets).item<double>();
+  model_->train();
   return loss;
 }
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Everything that decides the next training step, and the checkpoints it is kept in.
+// Everything that decides the next training step, and what of it a run keeps.
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <map>
 #include <string>
-#include <vector>
 
 #include <torch/torch.h>
 
@@ -43,39 +42,29 @@ class Batches {
   mutable at::Generator generator_;
 };
 
+enum class Resume { full, weights_only };
+
 /// One training run in memory.
-struct Training {
+class Training {
+ public:
   Training(const Text& text, int64_t steps, uint64_t seed);
 
+  /// Adds everything to the checkpoints of `run`. With Resume::weights_only the optimizer, the scheduler and the data
+  /// position are saved, but start anew in every process, as in programs that bring back a model alone.
+  void track(torchkeep::Run& run, Resume what);
   /// One forward, backward and optimizer step; returns the loss.
-  double do_step();
+  double do_step(torchkeep::Run& run);
   /// The loss on the held-out text, without dropout; changes nothing.
   double held_out_loss();
 
-  Gpt model;
-  Batches batches;
-  torch::optim::AdamW optimizer;
-  torchkeep::lr_scheduler::SequentialLR scheduler;  ///< linear warm-up, then half a cosine down to a tenth
-  int64_t step = 0;
+  Gpt& model() { return model_; }
+
+ private:
+  Gpt model_;
+  std::map<std::string, int64_t> model_options_;  // so that Python can build the same model
+  Batches batches_;
+  torch::optim::AdamW optimizer_;
+  torchkeep::lr_scheduler::SequentialLR scheduler_;  // linear warm-up, then half a cosine down to a tenth
 };
-
-enum class Resume { full, weights_only };
-
-struct Resumed {
-  std::filesystem::path file;        ///< the checkpoint that was used; empty for a fresh start
-  std::vector<std::string> refused;  ///< newer ones that were damaged, each with its reason
-  std::size_t removed = 0;           ///< unfinished files that a killed process had left, now deleted
-};
-
-std::filesystem::path checkpoint_path(const std::filesystem::path& directory, int64_t step);
-
-/// Saves everything as `directory`/step-00000042.pt, then removes all but the newest three checkpoints.
-void save_checkpoint(const Training& training, const std::filesystem::path& directory);
-
-/// Brings `training` back to the newest checkpoint of `directory` that is whole. With Resume::weights_only the
-/// optimizer, the scheduler, the random generators and the data position start anew, as in programs that save a model
-/// alone.
-/// Throws Error when there are checkpoints but all are damaged.
-Resumed resume(Training& training, const std::filesystem::path& directory, Resume what);
 
 }  // namespace demo

@@ -54,7 +54,7 @@ def test_a_killed_training_equals_an_uninterrupted_one(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout
     assert "Not one bit lost." in (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert (tmp_path / "a/step-00000060.pt").read_bytes() == (tmp_path / "b/step-00000060.pt").read_bytes()
+    assert (tmp_path / "a/metrics.jsonl").read_bytes() == (tmp_path / "b/metrics.jsonl").read_bytes()
 
 
 def test_a_training_that_comes_back_without_its_optimizer_fails_the_proof(tmp_path):
