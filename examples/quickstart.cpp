@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The README's program: trains three epochs each time it is started, from where it stopped.
-#include <filesystem>
+// The README's program: a training that continues where it was, however it ended.
+#include <csignal>
+#include <cstdlib>
 #include <iostream>
 
 #include <torch/torch.h>
@@ -9,29 +10,28 @@
 
 namespace tk = torchkeep;
 
-int main() {
+int main(int argc, char** argv) {
+  const int64_t crash_at = argc > 1 ? std::atoll(argv[1]) : 0;
   torch::manual_seed(0);
   torch::nn::Linear model(4, 1);
-  torch::optim::Adam optimizer(model->parameters(), torch::optim::AdamOptions(0.1));
+  torch::optim::Adam adam(model->parameters(), torch::optim::AdamOptions(0.3));
+  tk::lr_scheduler::CosineAnnealingLR cosine(adam, {.T_max = 6});
   const torch::Tensor x = torch::randn({64, 4}), y = x.sum(1, true);
-  int64_t epoch = 0;
-  if (std::filesystem::exists("checkpoint.pt")) {
-    const tk::Value checkpoint = tk::load("checkpoint.pt");
-    tk::load_state_dict(*model, checkpoint["model_state_dict"]);
-    tk::load_state_dict(optimizer, checkpoint["optimizer_state_dict"], *model);
-    epoch = checkpoint["epoch"].to<int64_t>();
-    std::cout << "resumed after epoch " << epoch << "\n";
-  }
-  for (const int64_t last = epoch + 3; epoch < last;) {
-    optimizer.zero_grad();
+
+  auto run = tk::Run::open("runs/line", {.save_every = 2});
+  run.track("model", model);
+  run.track("optimizer", adam);
+  run.track("scheduler", cosine);
+  for (int64_t step = run.resume(); step < 6 && !run.stopping();) {
+    adam.zero_grad();
     const torch::Tensor loss = torch::mse_loss(model->forward(x), y);
     loss.backward();
-    optimizer.step();
-    tk::save({{"epoch", ++epoch},
-              {"model_state_dict", tk::state_dict(*model)},
-              {"optimizer_state_dict", tk::state_dict(optimizer, *model)},
-              {"loss", loss.item<double>()}},
-             "checkpoint.pt");
-    std::cout << "epoch " << epoch << ": loss " << loss.item<double>() << "\n";
+    run.step(adam);
+    cosine.step();
+    run.finish_step(++step, {{"loss", loss.item<double>()}});
+    std::cout << "step " << step << ": loss " << loss.item<double>() << std::endl;
+    if (step == crash_at) std::raise(SIGKILL);
   }
+  run.finish();
+  return run.exit_code();
 }
