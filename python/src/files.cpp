@@ -6,6 +6,7 @@
 
 #include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/format/open_file.h>
+#include <torchkeep/state/walk.h>
 
 #include "from_value.h"
 #include "info_maker.h"
@@ -15,17 +16,6 @@
 
 namespace torchkeep::python {
 namespace {
-
-/// Calls `work` without the GIL; an interruption becomes the Python exception that caused it.
-template <class Work>
-auto without_gil(Work work) {
-  try {
-    const nb::gil_scoped_release released;
-    return work();
-  } catch (const Interrupted&) {
-    throw nb::python_error();
-  }
-}
 
 void save_file(nb::handle object, const std::string& path, bool durable, bool read_back, nb::object progress) {
   Value value;
@@ -54,42 +44,72 @@ nb::object load_file(const std::string& path, nb::handle map_location, bool veri
   return from_value(value, map_location);
 }
 
+Value map_file(const std::string& path, bool verify, UnknownClasses unknown_classes) {
+  LoadOptions options;
+  options.verify = verify;
+  options.unknown_classes = unknown_classes;
+  options.map = true;
+  return load(path, options);
+}
+
+/// Has every record checked, so that damage is an error now.
+void check_records(const Value& value) {
+  walk(value, [](const Visit& visit) {
+    if (!visit.value.is(Kind::tensor)) return Next::inside;
+    const Storage& storage = *visit.value.as_tensor().storage;
+    std::byte first{};
+    if (storage.nbytes() > 0 && storage.data() == nullptr) storage.read(0, {&first, 1});
+    return Next::inside;
+  });
+}
+
 nb::object load_mapped(const std::string& path, nb::handle map_location, bool verify) {
   Value value = without_gil([&] {
-    PtReadOptions options;
-    options.verify = verify;
-    options.unknown_classes = UnknownClasses::refuse;
-    options.map = true;
-    const OpenedFile file = open_file(posix_fs().open_read(path), options);
-    for (const auto& storage : file.records) {
-      // A damaged record is an error now; one that cannot be mapped is read.
-      if (storage->nbytes() > 0 && storage->data() == nullptr) load_storages(std::span(&storage, 1));
-    }
-    return (file.has_other_storages ? file.value.clone() : file.value).from_file(path);
+    Value mapped = map_file(path, verify, UnknownClasses::refuse);
+    check_records(mapped);
+    return mapped;
   });
   return from_value(value, map_location);
 }
 
 nb::object load_bytes(nb::bytes data, nb::handle map_location, bool verify) {
-  Value value;
   std::string bytes(data.c_str(), data.size());
-  without_gil([&] {
+  Value value = without_gil([&] {
     PtReadOptions options;
     options.verify = verify;
     options.unknown_classes = UnknownClasses::refuse;
     const OpenedFile file = open_file(std::make_shared<MemoryReadAt>(std::move(bytes)), options);
     load_storages(file.records);
-    value = file.has_other_storages ? file.value.clone() : file.value;
+    return file.has_other_storages ? file.value.clone() : file.value;
   });
   return from_value(value, map_location);
 }
 
-nb::object look_into(const std::string& path) {
+/// The structure, with tensors on the device "meta".
+nb::object load_structure(const std::string& path) {
+  Value value = without_gil([&] { return map_file(path, true, UnknownClasses::refuse); });
+  return from_value(value, nb::str("meta"));
+}
+
+/// Reads the tensors of `targets` into place and returns what else is in the file.
+nb::object load_into_tensors(const std::string& path, nb::handle targets, bool verify_first, nb::object progress) {
+  const Value wanted = to_value(targets, true);
+  Watch watch(std::move(progress));
+  WatchedFs fs(posix_fs(), watch);
   Value value = without_gil([&] {
-    PtReadOptions options;
-    options.unknown_classes = UnknownClasses::opaque;
-    return open_file(posix_fs().open_read(path), options).value.from_file(path);
+    LoadIntoOptions options;
+    options.verify_first = verify_first;
+    options.unknown_classes = UnknownClasses::refuse;
+    options.fs = &fs;
+    return load_into(path, wanted, options);
   });
+  watch.end();
+  for (const Entry& entry : wanted.items()) value.erase(entry.key);
+  return from_value(value, nb::none());
+}
+
+nb::object look_into(const std::string& path) {
+  Value value = without_gil([&] { return map_file(path, true, UnknownClasses::inspect); });
   return describe_value(value);
 }
 
@@ -98,7 +118,7 @@ void verify_file(const std::string& path, nb::object progress) {
   WatchedFs fs(posix_fs(), watch);
   without_gil([&] {
     LoadOptions options;
-    options.unknown_classes = UnknownClasses::opaque;
+    options.unknown_classes = UnknownClasses::inspect;
     options.fs = &fs;
     verify(path, options);
   });
@@ -115,6 +135,9 @@ void bind_files(nb::module_& module) {
              nb::arg("progress").none());
   module.def("load_mapped", &load_mapped, nb::arg("path"), nb::arg("map_location").none(), nb::arg("verify"));
   module.def("load_bytes", &load_bytes, nb::arg("data"), nb::arg("map_location").none(), nb::arg("verify"));
+  module.def("load_structure", &load_structure, nb::arg("path"));
+  module.def("load_into", &load_into_tensors, nb::arg("path"), nb::arg("targets"), nb::arg("verify_first"),
+             nb::arg("progress").none());
   module.def("look", &look_into, nb::arg("path"));
   module.def("verify", &verify_file, nb::arg("path"), nb::arg("progress").none());
 }

@@ -9,4 +9,7 @@ NB_MODULE(_core, module) {
   register_errors();
   module.attr("__version__") = TORCHKEEP_VERSION;
   bind_files(module);
+  bind_directory(module);
+  bind_sampler(module);
+  bind_engine(module);
 }

@@ -28,12 +28,13 @@ class Keep {
 class TorchStorage final : public Storage {
  public:
   TorchStorage(std::shared_ptr<const Keep> keep, const std::byte* data, std::uint64_t nbytes,
-               std::shared_ptr<const std::string> location)
-      : keep_(std::move(keep)), data_(data), nbytes_(nbytes), location_(std::move(location)) {}
+               std::shared_ptr<const std::string> location, bool writable)
+      : keep_(std::move(keep)), data_(data), nbytes_(nbytes), location_(std::move(location)), writable_(writable) {}
 
   std::uint64_t nbytes() const noexcept override { return nbytes_; }
   void read(std::uint64_t offset, MutableBytes out) const override;
   const std::byte* data() const noexcept override { return data_; }
+  std::byte* writable() const noexcept override { return writable_ ? const_cast<std::byte*>(data_) : nullptr; }
   const std::string& location() const noexcept override { return location_ ? *location_ : Storage::location(); }
 
  private:
@@ -41,6 +42,7 @@ class TorchStorage final : public Storage {
   const std::byte* data_;
   std::uint64_t nbytes_;
   std::shared_ptr<const std::string> location_;  ///< null: "cpu"
+  bool writable_;
 };
 
 }  // namespace torchkeep::python

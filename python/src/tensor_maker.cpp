@@ -20,6 +20,11 @@ struct Lent {
   std::vector<std::int64_t> strides;
 };
 
+/// The storage, in memory: one of a mapped file may be deflated there. Throws what reading it throws.
+StoragePtr in_memory(const StoragePtr& storage) {
+  return storage->data() != nullptr ? storage : materialize(*storage);
+}
+
 nb::object lend(const Torch& torch, StoragePtr storage, DLDataType type, std::vector<std::int64_t> sizes,
                 std::vector<std::int64_t> strides) {
   auto* lent = new Lent{{}, std::move(storage), std::move(sizes), std::move(strides)};
@@ -104,11 +109,12 @@ nb::object tuple_of(const std::vector<std::int64_t>& values) {
 }  // namespace
 
 TensorMaker::TensorMaker(nb::handle map_location) : torch_(Torch::get()) {
-  const nb::object text = map_location.is_none() ? nb::object() : nb::object(nb::str(map_location));
-  stays_on_cpu_ = text.is_valid() &&
-                  (PyUnicode_Check(map_location.ptr()) || Py_TYPE(map_location.ptr()) == torch_.device) &&
-                  PyUnicode_CompareWithASCIIString(text.ptr(), "cpu") == 0;
-  if (!stays_on_cpu_ && !map_location.is_none()) restorer_ = torch_.helpers.attr("restorer")(map_location);
+  if (map_location.is_none()) return;
+  const bool is_place = PyUnicode_Check(map_location.ptr()) || Py_TYPE(map_location.ptr()) == torch_.device;
+  const nb::str place(map_location);
+  stays_on_cpu_ = is_place && PyUnicode_CompareWithASCIIString(place.ptr(), "cpu") == 0;
+  goes_to_meta_ = is_place && PyUnicode_CompareWithASCIIString(place.ptr(), "meta") == 0;
+  if (!stays_on_cpu_) restorer_ = torch_.helpers.attr("restorer")(map_location);
 }
 
 nb::object TensorMaker::tensor(const Value& value) {
@@ -133,7 +139,7 @@ nb::object TensorMaker::plain(const Tensor& leaf) {
   nb::object& known = storages_[leaf.storage->identity()];
   const auto type = dlpack_type(leaf.dtype);
   if (known.is_valid() || !type) return view(leaf);
-  nb::object tensor = lend(torch_, leaf.storage, *type, leaf.sizes, leaf.strides);
+  nb::object tensor = lend(torch_, in_memory(leaf.storage), *type, leaf.sizes, leaf.strides);
   known = tensor;
   return tensor;
 }
@@ -159,11 +165,15 @@ nb::object TensorMaker::untyped(const StoragePtr& storage) {
   nb::object& known = storages_[storage->identity()];
   if (known.is_valid() && Py_TYPE(known.ptr()) == torch_.untyped_storage) return known;
   if (known.is_valid()) return known = call_method(known.ptr(), kStorage);
+  if (goes_to_meta_) {  // nobody will ask for the bytes
+    const nb::handle type(reinterpret_cast<PyObject*>(torch_.untyped_storage));
+    return known = type(storage->nbytes(), nb::arg("device") = "meta");
+  }
   if (storage->nbytes() == 0) {
     known = own(PyObject_CallFunction(reinterpret_cast<PyObject*>(torch_.untyped_storage), "i", 0));
   } else {
     const auto nbytes = static_cast<std::int64_t>(storage->nbytes());
-    known = call_method(lend(torch_, storage, {1, 8, 1}, {nbytes}, {1}).ptr(), kStorage);
+    known = call_method(lend(torch_, in_memory(storage), {1, 8, 1}, {nbytes}, {1}).ptr(), kStorage);
   }
   const bool on_cpu = stays_on_cpu_ || (!restorer_.is_valid() && storage->location() == "cpu");
   if (on_cpu) return known;

@@ -32,6 +32,7 @@ class TensorMaker final : public LeafMaker {
   const Torch& torch_;
   nb::object restorer_;        ///< torch's own, None where everything stays on or goes to the CPU
   bool stays_on_cpu_ = false;  ///< whatever the storage's location
+  bool goes_to_meta_ = false;
   /// By identity: an UntypedStorage, or the tensor that covers it (whose storage nobody has asked for yet).
   std::unordered_map<const void*, nb::object> storages_;
 };

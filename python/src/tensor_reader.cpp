@@ -20,9 +20,14 @@ std::vector<std::int64_t> integers(const nb::object& tuple) {
 Value TensorReader::read(PyObject* tensor) {
   static const Name kLayout("layout");
   static const Name kIsNested("is_nested");
-  if (attribute(tensor, kLayout).ptr() != torch_.strided.ptr()) return read_sparse(tensor);
-  if (is_true(attribute(tensor, kIsNested))) return read_nested(tensor);
-  return detail::make_tensor(read_strided(tensor));
+  try {
+    return detail::make_tensor(read_strided(tensor));
+  } catch (const nb::python_error&) {
+    // Sparse tensors have no storage and nested ones no shape. They are rare, so nobody else is asked beforehand.
+    if (attribute(tensor, kLayout).ptr() != torch_.strided.ptr()) return read_sparse(tensor);
+    if (is_true(attribute(tensor, kIsNested))) return read_nested(tensor);
+    throw;
+  }
 }
 
 Tensor TensorReader::read_strided(PyObject* tensor) {
@@ -57,28 +62,28 @@ Tensor TensorReader::read_strided(PyObject* tensor) {
 StoragePtr TensorReader::storage(PyObject* tensor) {
   static const Name kStorage("untyped_storage");
   static const Name kIdentity("_cdata");
-  static const Name kDevice("device");
   nb::object storage = call_method(tensor, kStorage);
   const nb::object number = attribute(storage.ptr(), kIdentity);
   const std::uintptr_t identity = PyLong_AsSize_t(number.ptr());
   if (PyErr_Occurred() != nullptr) throw nb::python_error();
   StoragePtr& known = storages_[identity];
-  if (known == nullptr) known = make_storage(std::move(storage), attribute(tensor, kDevice).ptr());
+  if (known == nullptr) known = make_storage(std::move(storage), tensor);
   return known;
 }
 
-StoragePtr TensorReader::make_storage(nb::object storage, PyObject* device) {
-  static const Name kType("type");
+StoragePtr TensorReader::make_storage(nb::object storage, PyObject* tensor) {
+  static const Name kIsCpu("is_cpu");
+  static const Name kIsMeta("is_meta");
   static const Name kData("data_ptr");
   static const Name kBytes("nbytes");
   static const Name kCpu("cpu");
   std::shared_ptr<const std::string> location;
-  const nb::object type = attribute(device, kType);
   keep_->add(storage);  // also of another device: its address stands for it
-  if (PyUnicode_CompareWithASCIIString(type.ptr(), "meta") == 0) {
-    return std::make_shared<TorchStorage>(keep_, nullptr, 0, std::make_shared<const std::string>("meta"));
+  const bool on_cpu = is_true(attribute(tensor, kIsCpu));
+  if (!on_cpu && is_true(attribute(tensor, kIsMeta))) {
+    return std::make_shared<TorchStorage>(keep_, nullptr, 0, std::make_shared<const std::string>("meta"), false);
   }
-  if (PyUnicode_CompareWithASCIIString(type.ptr(), "cpu") != 0) {
+  if (!on_cpu) {
     location = std::make_shared<const std::string>(to_text(torch_.helpers.attr("location_of")(storage).ptr()));
     storage = call_method(storage.ptr(), kCpu);
     keep_->add(storage);
@@ -87,7 +92,7 @@ StoragePtr TensorReader::make_storage(nb::object storage, PyObject* device) {
   const nb::object address = call_method(storage.ptr(), kData);
   const auto* data = static_cast<const std::byte*>(PyLong_AsVoidPtr(address.ptr()));
   if (data == nullptr && nbytes > 0) throw Error(Code::unsupported, "a tensor whose memory cannot be read");
-  return std::make_shared<TorchStorage>(keep_, data, nbytes, std::move(location));
+  return std::make_shared<TorchStorage>(keep_, data, nbytes, location, writable_ && location == nullptr);
 }
 
 std::shared_ptr<const Quantizer> TensorReader::quantizer(PyObject* tensor) {

@@ -16,7 +16,8 @@ namespace torchkeep::python {
 /// Reads tensors; those that share a torch.UntypedStorage share the Storage. One per conversion.
 class TensorReader {
  public:
-  explicit TensorReader(const Torch& torch) : torch_(torch) {}
+  /// `writable`: the tensors' memory may be overwritten through the Value (load_into).
+  TensorReader(const Torch& torch, bool writable) : torch_(torch), writable_(writable) {}
   /// Of an exact torch.Tensor or torch.nn.Parameter, of any layout.
   Value read(PyObject* tensor);
 
@@ -27,9 +28,10 @@ class TensorReader {
   Value read_part(const nb::object& part);
   std::shared_ptr<const Quantizer> quantizer(PyObject* tensor);
   StoragePtr storage(PyObject* tensor);
-  StoragePtr make_storage(nb::object storage, PyObject* device);
+  StoragePtr make_storage(nb::object storage, PyObject* tensor);
 
   const Torch& torch_;
+  bool writable_;
   std::shared_ptr<Keep> keep_ = std::make_shared<Keep>();
   std::unordered_map<std::uintptr_t, StoragePtr> storages_;  // by the address of the StorageImpl
   PyObject* last_dtype_object_ = nullptr;                    // the last dtype seen, and what it is

@@ -68,6 +68,8 @@ std::string advice(PyObject* object) {
 
 class Converter {
  public:
+  explicit Converter(bool writable) : writable_(writable) {}
+
   Value run(PyObject* root) {
     try {
       return convert(root);
@@ -155,7 +157,7 @@ class Converter {
   }
 
   bool make_tensor(PyObject* object, Value& value) {
-    if (!reader_) reader_.emplace(*torch_);
+    if (!reader_) reader_.emplace(*torch_, writable_);
     Value tensor = reader_->read(object);
     nb::object attributes = attributes_of(object);
     if (!attributes.is_valid()) {
@@ -170,18 +172,11 @@ class Converter {
     return false;
   }
 
-  /// The attributes a user gave a tensor, or nothing.
+  /// The attributes a user gave a tensor, or nothing. (Asking for __dict__ would make one for every tensor.)
   static nb::object attributes_of(PyObject* tensor) {
-#if PY_VERSION_HEX >= 0x030B0000
-    static const Name kGetState("__getstate__");
-    nb::object state = call_method(tensor, kGetState);
-#else
-    static const Name kDict("__dict__");
-    nb::object state = attribute(tensor, kDict);
-#endif
-    if (state.is_none()) return {};
-    if (!PyDict_CheckExact(state.ptr())) throw Error(Code::unsupported, "a tensor with slots");
-    return PyDict_GET_SIZE(state.ptr()) == 0 ? nb::object() : state;
+    PyObject* const* const place = _PyObject_GetDictPtr(tensor);
+    if (place == nullptr || *place == nullptr || PyDict_GET_SIZE(*place) == 0) return {};
+    return nb::borrow(*place);
   }
 
   bool enter(PyObject* object, Kind kind) {
@@ -313,6 +308,7 @@ class Converter {
     return path;
   }
 
+  bool writable_;
   const Torch* torch_ = nullptr;
   std::optional<TensorReader> reader_;
   std::vector<Frame> frames_;
@@ -323,9 +319,9 @@ class Converter {
 
 }  // namespace
 
-Value to_value(nb::handle object) {
+Value to_value(nb::handle object, bool writable) {
   const CollectionPause pause;
-  return Converter().run(object.ptr());
+  return Converter(writable).run(object.ptr());
 }
 
 }  // namespace torchkeep::python

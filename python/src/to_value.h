@@ -11,6 +11,7 @@ namespace torchkeep::python {
 /// Plain data and tensors as a Value. Tensors look at the live memory, which the Value keeps alive; tensors of other
 /// devices are copied. Shared objects and storages stay shared. Throws Error (unsupported, with the key path) for what
 /// PyTorch's safe loader would not read. Only exact types are taken, so no code of the object's class runs.
-Value to_value(nb::handle object);
+/// `writable`: see TensorReader.
+Value to_value(nb::handle object, bool writable = false);
 
 }  // namespace torchkeep::python

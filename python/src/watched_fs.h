@@ -64,4 +64,15 @@ class WatchedFs final : public Fs {
   Watch& watch_;
 };
 
+/// Calls `work` without the GIL; an interruption becomes the Python exception that caused it.
+template <class Work>
+auto without_gil(Work work) {
+  try {
+    const nb::gil_scoped_release released;
+    return work();
+  } catch (const Interrupted&) {
+    throw nb::python_error();
+  }
+}
+
 }  // namespace torchkeep::python

@@ -6,13 +6,23 @@
     torchkeep.save({"model": model.state_dict(), "step": 7}, "checkpoint.pt")   # torch.load opens it
     checkpoint = torchkeep.load("checkpoint.pt")                                # whoever wrote it
     print(torchkeep.inspect("checkpoint.pt"))                                   # without PyTorch
+
+    with torchkeep.Run("runs/a", save_every=200) as run:                        # a whole training run
+        run.track(model=model, optimizer=optimizer, scheduler=scheduler)
+        for step in run.steps(10_000):
+            ...
+            run.finish_step(loss=loss)
 """
 from ._core import __version__
 from ._errors import Error, InvalidArgumentError, NotFoundError, RefusedError, SystemFailure
 from ._files import load, save
+from ._load_into import load_into
 from ._inspect import Checkpoint, ObjectInfo, TensorInfo, inspect, verify
+from ._run import CheckpointFile, Event, Run, RunWarning, checkpoints, find_checkpoint, pin, unpin
+from ._sampler import Batches, ResumableSampler, batches
 
 __all__ = [
-    "Checkpoint", "Error", "InvalidArgumentError", "NotFoundError", "ObjectInfo", "RefusedError", "SystemFailure",
-    "TensorInfo", "__version__", "inspect", "load", "save", "verify",
+    "Batches", "Checkpoint", "CheckpointFile", "Error", "Event", "InvalidArgumentError", "NotFoundError", "ObjectInfo",
+    "RefusedError", "ResumableSampler", "Run", "RunWarning", "SystemFailure", "TensorInfo", "__version__", "batches",
+    "checkpoints", "find_checkpoint", "inspect", "load", "load_into", "pin", "save", "unpin", "verify",
 ]

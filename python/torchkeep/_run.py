@@ -46,7 +46,7 @@ def _reporter(on_event):
         if on_event is not None:
             on_event(event)
         elif event.is_warning:
-            warnings.warn(event.message, RunWarning, stacklevel=4)
+            warnings.warn(event.message, RunWarning, stacklevel=3)
         else:
             logger.info(event.message)
 
@@ -77,6 +77,7 @@ class Run:
         resume: "if_any", "required" (no checkpoint is an error) or "never" (a checkpoint is an error).
         role: "writer", or "reader": resumes and never writes, for the other ranks of a job.
         may_be_missing: names that a checkpoint may lack because they are tracked only since.
+        any_devices: resume with another number of CUDA devices too: those on both sides get their generators back.
         rng: save Python's, NumPy's and torch's random generators.
         gradients: save accumulated gradients, for a finish_step() between two optimizer steps.
         signals: handle SIGTERM, SIGINT and SIGUSR1 (in the main thread).
@@ -90,13 +91,14 @@ class Run:
     """
 
     def __init__(self, directory, *, save_every=0, save_seconds=0.0, keep_last=3, keep_every=0, keep_best=0,
-                 best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(), rng=True,
-                 gradients=False, signals=True, durable=True, read_back=True, stop_after_failures=0, on_event=None):
+                 best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(),
+                 any_devices=False, rng=True, gradients=False, signals=True, durable=True, read_back=True,
+                 stop_after_failures=0, on_event=None):
         options = {"save_every": save_every, "save_seconds": float(save_seconds), "keep_last": keep_last,
                    "keep_every": keep_every, "keep_best": keep_best, "best_metric": best_metric, "best": best,
-                   "resume": resume, "role": role, "may_be_missing": list(may_be_missing), "rng": rng,
-                   "gradients": gradients, "durable": durable, "read_back": read_back,
-                   "stop_after_failures": stop_after_failures}
+                   "resume": resume, "role": role, "may_be_missing": list(may_be_missing),
+                   "any_devices": any_devices, "rng": rng, "gradients": gradients, "durable": durable,
+                   "read_back": read_back, "stop_after_failures": stop_after_failures}
         for name, choices in _CHOICES.items():
             if options[name] not in choices:
                 raise InvalidArgumentError(f"expected {name} to be one of {', '.join(choices)}; found {options[name]!r}")
@@ -107,6 +109,7 @@ class Run:
         self._adapters = {}
         self._warned = set()
         self._resumed = False
+        self._stepped = False  # since
         self._total = None  # of steps()
         self._signals = StopSignals(self._engine.request_stop) if signals else None
         self._closer = weakref.finalize(self, _close, self._engine, self._signals)
@@ -163,7 +166,7 @@ class Run:
             gradients = _state.Gradients(self._modules)
             self._engine.track("gradients", gradients.capture, gradients.prepare, False, True)
         if self._options["rng"]:
-            generators = _state.Generators()
+            generators = _state.Generators(self._options["any_devices"])
             self._engine.track("rng", generators.capture, generators.prepare, True, True)
 
     # ---- the loop
@@ -184,6 +187,7 @@ class Run:
         """Notes that a step is done: logs its metrics (numbers, texts, tensors of one element); saves when that is due
         or a stop was asked for. `step` is the number of steps done; left out, one more than before."""
         self._warn_of_samplers()
+        self._stepped = True
         plain = {name: _plain(value) for name, value in metrics.items()}
         self._engine.finish_step(self._engine.step + 1 if step is None else step, plain)
 
@@ -206,34 +210,39 @@ class Run:
     @property
     def step(self):
         """The last finished step."""
-        return self._engine.step
+        return self._now("step")
 
     @property
     def stopping(self):
         """True once a stop was asked for and the state is saved (or, as an event said, could not be): leave the loop."""
-        return self._engine.stopping
+        return self._now("stopping")
 
     @property
     def finished(self):
         """True when finish() was reached at the last step, now or in an earlier process."""
-        return self._engine.finished
+        return self._now("finished")
 
     def exit_code(self):
         """For the script around the program: 0 finished, 75 run me again, 74 the last state is not saved."""
-        return self._engine.exit_code
+        return self._now("exit_code")
+
+    def _now(self, name):
+        return getattr(self._engine, name) if self._closer.alive else self._ended[name]
 
     def close(self):
         """Gives the directory's lock and the signal handlers back. Saves nothing."""
-        self._closer()
+        if self._closer.alive:
+            self._ended = {name: getattr(self._engine, name) for name in ("step", "stopping", "finished", "exit_code")}
+            self._closer()
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace):
-        """Without an exception: finish() when the loop over steps() came to its end or there was none; otherwise saves
-        what is not saved yet. With one: saves nothing, for the state may be in the middle of a step."""
+        """Without an exception: finish(), unless the loop over steps() was left early, which only saves. With one: saves
+        nothing, for the state may be in the middle of a step."""
         try:
-            if kind is None and self._resumed:
+            if kind is None and self._stepped and self._closer.alive:
                 if self._total is None or self._engine.step >= self._total:
                     self._engine.finish()
                 elif not self._engine.stopping:
@@ -243,8 +252,7 @@ class Run:
 
     def __repr__(self):
         tracked = ", ".join(self._adapters) or "nothing"
-        return f"Run({self.directory!r}, step {self._engine.step}, tracks {tracked})" if self._closer.alive else (
-            f"Run({self.directory!r}, closed)")
+        return f"Run({self.directory!r}, step {self.step}, tracks {tracked}{'' if self._closer.alive else ', closed'})"
 
     # ---- what would be lost
 

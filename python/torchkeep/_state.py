@@ -307,6 +307,9 @@ class Generators:
 
     checks = True
 
+    def __init__(self, any_devices=False):
+        self.any_devices = any_devices
+
     def capture(self):
         state = {}
         torch = _torch()
@@ -326,8 +329,9 @@ class Generators:
             raise mismatch("expected the states of the random generators")
         cuda = state.get("cuda", [])
         devices = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
-        if len(cuda) != devices:
-            raise mismatch(f"states of {len(cuda)} CUDA generators in the file, {devices} devices here")
+        if len(cuda) != devices and not self.any_devices:
+            raise mismatch(f"states of {len(cuda)} CUDA generators in the file, {devices} devices here; "
+                           "Run(any_devices=True) sets those on both sides")
         if torch is not None:
             checked_generator_state(state["torch"])
         if "python" in state:
@@ -342,8 +346,8 @@ class Generators:
                 numpy.random.set_state(_with_arrays(state["numpy"], torch))
             if torch is not None:
                 torch.set_rng_state(state["torch"])
-            if cuda:
-                torch.cuda.set_rng_state_all(cuda)
+            for device in range(min(len(cuda), devices)):
+                torch.cuda.set_rng_state(cuda[device], device)
 
         return change
 
