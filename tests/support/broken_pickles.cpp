@@ -80,6 +80,9 @@ std::vector<BrokenFile> instructions() {
       pickled("storage_of_negative_size", storage("0", -1), corrupt, "a storage id is"),
       pickled("storage_of_the_universe", storage("0", 0x7fffffffffffffff), corrupt, "a storage of 9223372036854775807"),
       pickled("storage_of_another_file", storage("../../data/0", 4), corrupt, "record 'data/../../data/0' is missing"),
+      pickled("storage_on_the_device_meta",
+              tuple({text("storage"), global("torch", "FloatStorage"), text("0"), text("meta"), number(4)}) + "Q",
+              corrupt, "a storage with bytes on the device meta"),
       pickled("storage_elsewhere_on_the_disk", storage("/etc/passwd", 4), corrupt, "is missing"),
       pickled("storage_key_with_nul", storage("0\0"s, 4), corrupt, "is missing"),
       pickled("storage_of_an_unknown_class", storage("0", 4, "EvilStorage"), corrupt, "a storage id is"),
@@ -181,7 +184,19 @@ std::vector<BrokenFile> attacks() {
                                                         {"requests.api", "get"},
                                                         {"torch.serialization", "os.system"},
                                                         {"numpy.testing", "sys.exit"},
-                                                        {"builtins", "eval.__call__"}};
+                                                        {"builtins", "eval.__call__"},
+                                                        {"pickle", "loads"},
+                                                        {"_pickle", "loads"},
+                                                        {"torch.hub", "load"},
+                                                        {"torch", "load"},
+                                                        {"numpy", "load"},
+                                                        {"numpy.testing._private.utils", "runstring"},
+                                                        {"commands", "getoutput"},
+                                                        {"code", "interact"},
+                                                        {"distutils.file_util", "write_file"},
+                                                        {"torch.jit.unsupported_tensor_ops", "execWrapper"},
+                                                        {"logging.config", "listen"},
+                                                        {"zipimport", "zipimporter"}};
   for (const auto& [module, name] : kNames) {
     add(std::string("global_") + module + "." + name, global(module, name) + run, std::string(module) + "." + name);
   }

@@ -102,10 +102,22 @@ bool is_attack(std::string_view module, std::string_view name) noexcept {
   constexpr auto kAnywhere = std::to_array<std::string_view>(
       {"os", "posix", "nt", "subprocess", "sys", "__builtin__", "__builtins__", "builtins", "importlib"});
   constexpr auto kModules = std::to_array<std::string_view>(
-      {"_posixsubprocess", "_winapi",   "asyncio", "bdb",     "cProfile", "cffi", "codeop",   "ctypes", "ensurepip",
-       "httplib",          "idlelib",   "lib2to3", "marshal", "pdb",      "pip",  "popen2",   "pty",    "pydoc",
-       "requests",         "runpy",     "shutil",  "smtplib", "socket",   "ssl",  "tempfile", "timeit", "urllib",
-       "urllib2",          "webbrowser"});
+      {"_pickle",   "_posixsubprocess", "_pyrepl",     "_socket",     "_ssl",       "_winapi",   "asyncio",
+       "bdb",       "cPickle",          "cProfile",    "cffi",        "codeop",     "ctypes",    "distutils",
+       "doctest",   "ensurepip",        "ftplib",      "httplib",     "idlelib",    "imaplib",   "lib2to3",
+       "linecache", "mailcap",          "marshal",     "nntplib",     "pdb",        "pickle",    "pip",
+       "pkgutil",   "poplib",           "popen2",      "pty",         "pydoc",      "requests",  "runpy",
+       "shelve",    "shutil",           "smtplib",     "socket",      "ssl",        "telnetlib", "tempfile",
+       "timeit",    "urllib",           "urllib2",     "venv",        "webbrowser", "wsgiref",   "xmlrpc",
+       "zipapp",    "zipimport",        "rlcompleter", "socketserver"});
+  // Of libraries that honest files speak of too.
+  constexpr auto kInside = std::to_array<std::string_view>(
+      {"joblib.numpy_pickle", "logging.config", "numpy.f2py", "numpy.testing", "pandas.io.pickle", "torch.hub",
+       "torch.jit.unsupported_tensor_ops", "torch.utils.bottleneck", "torch.utils.collect_env"});
+  // Whatever their module is: one's own may well be called "code" or "platform".
+  constexpr auto kNames = std::to_array<std::string_view>(
+      {"InteractiveConsole", "InteractiveInterpreter", "execWrapper", "getoutput", "getstatusoutput", "interact",
+       "load", "loads", "popen", "read_pickle", "runctx", "runstring", "system"});
   constexpr auto kBuiltins = std::to_array<std::string_view>(
       {"__import__", "apply", "breakpoint", "compile", "delattr", "eval", "exec", "execfile", "exit", "file", "globals",
        "input", "locals", "open", "quit", "raw_input", "reload", "setattr", "vars"});
@@ -113,6 +125,10 @@ bool is_attack(std::string_view module, std::string_view name) noexcept {
   const std::string_view modern = modern_module(module);
   if (modern == "builtins" || modern == "io" || modern == "_io")
     return contains(kBuiltins, name.substr(0, name.find('.'))) || any_part(name, anywhere);
+  const bool is_inside = std::any_of(kInside.begin(), kInside.end(), [&](std::string_view inside) {
+    return module.starts_with(inside) && (module.size() == inside.size() || module[inside.size()] == '.');
+  });
+  if (is_inside || contains(kNames, name)) return true;
   return contains(kModules, module.substr(0, module.find('.'))) || any_part(module, anywhere) ||
          (name.find('.') != std::string_view::npos && any_part(name, anywhere));
 }

@@ -100,6 +100,7 @@ class TarReader {
   void read_storage() {
     const std::vector<Value> fields = parts(read_pickle(kMaxNoteBytes), 3);
     if (!fields[1].is(Kind::string)) fail("expected the location of a storage");
+    if (fields[1].as_string() == "meta") fail("a storage with bytes on the device meta");
     const DType dtype = storage_dtype(fields[2]);
     const auto numel = read_number<std::int64_t>();
     const std::uint64_t available = (end_ - position_) / itemsize(dtype);
