@@ -12,7 +12,7 @@ import snippets
 
 ROOT = pathlib.Path(os.environ["TORCHKEEP_ROOT"])
 PROGRAM = pathlib.Path(os.environ["TORCHKEEP_BIN"]) / "docs_snippets"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", snippets.pages(ROOT / "docs", "cpp"), ids=lambda page: page.stem)
@@ -43,7 +43,7 @@ def test_what_a_document_points_to_exists(document):
 
 def test_the_readme_leads_to_every_page():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [page.name for page in DOCUMENTS[2:] if f"(docs/{page.name})" not in readme] == []
+    assert [page.name for page in DOCUMENTS[3:] if f"(docs/{page.name})" not in readme] == []
 
 
 def test_the_architecture_names_every_layer():
