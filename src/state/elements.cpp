@@ -85,11 +85,11 @@ class ContiguousStorage final : public Storage {
 
 Elements::Elements(const Tensor& tensor) : storage_(tensor.storage), item_(itemsize(tensor.dtype)) {
   tensor.validate();
-  check_repetition(tensor);
   // A tensor of the device "meta" has a shape, but no elements.
   count_ = storage_->location() == "meta" ? 0 : static_cast<std::uint64_t>(tensor.numel());
   offset_ = static_cast<std::uint64_t>(tensor.storage_offset);
   if (count_ == 0) return;
+  check_repetition(tensor);
   std::uint64_t step = 1;
   for (std::size_t i = tensor.sizes.size(); i-- > 0;) {
     const auto size = static_cast<std::uint64_t>(tensor.sizes[i]);

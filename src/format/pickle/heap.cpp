@@ -83,10 +83,10 @@ Slot Heap::make_text(Tag tag, std::uint64_t offset, std::uint64_t length) const 
 }
 
 Slot Heap::make_decoded(Tag tag, std::string_view text) {
-  charge(2 * text.size());
+  charge(sizeof(std::string) + text.size());
   Slot slot = make_text(tag, decoded_.size(), text.size());
   slot.is_decoded = true;
-  decoded_.append(text) += '\0';  // so that an empty text, too, has an offset of its own: texts are known by it
+  decoded_.emplace_back(text);
   return slot;
 }
 
@@ -182,7 +182,8 @@ bool Heap::is_opaque_class(Slot slot) const noexcept {
 }
 
 std::string_view Heap::text(Slot slot) const noexcept {
-  return (slot.is_decoded ? std::string_view(decoded_) : pickle_).substr(slot.offset, slot.length);
+  if (slot.is_decoded) return decoded_[slot.index];
+  return pickle_.substr(slot.offset, slot.length);
 }
 
 // A run that is full moves to the end of the pool with room to double, so that appending costs what it costs a vector.

@@ -32,13 +32,13 @@ enum class Tag : std::uint8_t {
 /// A value on the stack, in the memo or in a container. Texts are not copied: they stay where they are in the pickle.
 struct Slot {
   Tag tag = Tag::none;
-  bool is_decoded = false;   ///< text lies in Heap::decoded instead of the pickle
+  bool is_decoded = false;   ///< text is the index-th of those the heap decoded, and not in the pickle
   bool is_repeated = false;  ///< text came out of the memo, so it stands in several places
   std::uint32_t length = 0;  ///< of a text
   union {
     std::int64_t integer = 0;
     double real;
-    std::uint64_t offset;  ///< of a text
+    std::uint64_t offset;  ///< of a text in the pickle
     std::uint64_t index;
   };
 };
@@ -188,7 +188,7 @@ class Heap {
   std::uint64_t allowance_;
   mutable std::uint64_t charged_ = 0;
   std::optional<Slot> empty_tuple_;
-  std::string decoded_;
+  std::deque<std::string> decoded_;  // they never move: globals and keys look at them
   Level pinned_;
   std::vector<Slot> pool_;
   std::vector<Object> objects_;
