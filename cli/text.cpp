@@ -12,7 +12,7 @@ namespace torchkeep::cli {
 
 std::string human_size(std::uint64_t bytes) {
   constexpr std::array<std::string_view, 7> kUnits = {"B", "KB", "MB", "GB", "TB", "PB", "EB"};
-  if (bytes < 1000) return fmt::format("{} B", bytes);
+  if (bytes < 1000) return std::string(fmt::format_int(bytes).c_str()) + " B";
   double amount = static_cast<double>(bytes);
   std::size_t unit = 0;
   // 999.95 would be written as 1000 with three digits: it belongs to the next unit.
@@ -28,7 +28,12 @@ std::string grouped(std::uint64_t number) {
 }
 
 std::string shape_text(const std::vector<std::int64_t>& sizes) {
-  return fmt::format("[{}]", fmt::join(sizes, ", "));
+  std::string text = "[";
+  for (const std::int64_t size : sizes) {
+    if (text.size() > 1) text += ", ";
+    text += fmt::format_int(size).c_str();
+  }
+  return text += ']';
 }
 
 std::string short_number(double number) {

@@ -38,6 +38,9 @@ class Lister {
 
   Listing run(const Value& checkpoint) && {
     walk(checkpoint, [this](const Visit& visit) { return this->visit(visit); });
+    std::sort(storages_.begin(), storages_.end());
+    storages_.erase(std::unique(storages_.begin(), storages_.end()), storages_.end());
+    for (const auto& [storage, nbytes] : storages_) listing_.stored += nbytes;
     return std::move(listing_);
   }
 
@@ -82,7 +85,7 @@ class Lister {
 
   Totals count_tensor(const Tensor& tensor) {
     const Totals totals{1, tensor.nbytes(), 0};
-    if (storages_.insert(tensor.storage->identity()).second) listing_.stored += tensor.storage->nbytes();
+    storages_.emplace_back(tensor.storage->identity(), tensor.storage->nbytes());
     add(listing_.by_dtype[tensor.dtype], totals);
     count(totals);
     return totals;
@@ -126,9 +129,9 @@ class Lister {
   const ListOptions& options_;
   Listing listing_;
   bool is_whole_ = false;
-  std::size_t section_ = 0;  // 1 + index into by_key
-  std::unordered_set<const void*> storages_;
-  std::unordered_set<const void*> summed_;  // containers
+  std::size_t section_ = 0;                                      // 1 + index into by_key
+  std::vector<std::pair<const void*, std::uint64_t>> storages_;  // of every tensor
+  std::unordered_set<const void*> summed_;                       // containers
 };
 
 }  // namespace

@@ -96,20 +96,34 @@ std::string Step::text() const {
 }
 
 std::vector<const Step*> Place::steps() const {
-  std::vector<const Step*> steps;
-  const std::size_t wanted = depth > kMaxShownDepth ? kShownEnd : depth;
-  for (const Place* place = this; steps.size() < wanted; place = place->parent) steps.push_back(&place->step);
-  std::reverse(steps.begin(), steps.end());
+  std::vector<const Step*> steps(depth > kMaxShownDepth ? kShownEnd : depth);
+  const Place* place = this;
+  for (auto at = steps.rbegin(); at != steps.rend(); ++at, place = place->parent) *at = &place->step;
   return steps;
 }
 
+namespace {
+
+void append_text(std::string& out, const Step& step) {
+  if (step.kind == Step::Kind::key && step.key.is(Kind::string))
+    out += step.key.as_string();  // nearly all of them: no copy in between
+  else
+    out += step.text();
+}
+
+}  // namespace
+
 std::string Place::text() const {
   std::string text;
+  if (depth == 1) {
+    append_text(text, step);
+    return text;
+  }
   bool separate = depth > kMaxShownDepth;
   if (separate) text = "...";
   for (const Step* step : steps()) {
     if (std::exchange(separate, true)) text += '.';
-    text += step->text();
+    append_text(text, *step);
   }
   return text;
 }
