@@ -115,6 +115,14 @@ TEST(Pt, OpeningReadsNoPayload) {
   EXPECT_LT(file->bytes(), 300u * 1000);
 }
 
+TEST(Pt, WhatReadersWouldRefuseIsNotWritten) {
+  const Value state = {{"note", std::string(100, 'x')}};
+  EXPECT_ERROR(plan_pt(state, {.max_pickle_bytes = 100}), Code::refused, "Limits::max_pickle_bytes");
+  EXPECT_EQ(
+      read_all(testing::assemble(plan_pt(state, {.max_pickle_bytes = 200})), {.limits = {.max_pickle_bytes = 200}}),
+      state);
+}
+
 TEST(Pt, UnknownClassesAreRefusedOrKeptAsAsked) {
   using namespace std::string_literals;
   const std::string file = zip_of({{"data.pkl", "cos\nsystem\n)R."}, {"version", "3\n"}});

@@ -35,7 +35,7 @@ struct Where {
   bool operator==(const Where&) const = default;
 };
 
-/// Thrown by everything in torchkeep, and nothing else is.
+/// Thrown by everything in torchkeep; only std::bad_alloc, when the memory is used up, may come in its place.
 /// what() is one line: "runs/a/step-00000400.pt: data.pkl at byte 499: refused global 'os.system'".
 class Error : public std::runtime_error {
  public:

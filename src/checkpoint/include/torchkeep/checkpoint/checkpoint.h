@@ -65,11 +65,12 @@ struct LoadIntoOptions {
 
 /// Writes `value` to `path` in torch.save's format, atomically: `path` holds the old file or the complete new one,
 /// never part of it. Throws Error: unsupported (a value PyTorch's safe loader could not read, with its key path),
-/// not_found (missing folder), io (full disk, permission ...). After an error the old file is untouched.
+/// refused (more than 1 GiB of it is no tensor, see Limits), not_found (missing folder), io (full disk, permission ...).
+/// After an error the old file is untouched.
 /// Tensors that alias live memory must not change meanwhile.
 void save(const Value& value, const std::string& path, const SaveOptions& options = {});
 
-/// Reads `path`, of any format in FileFormat, whole into memory, and checks every byte that has a checksum. Throws
+/// Reads `path`, of any format in FileFormat, whole into memory, and checks all it reads that has a checksum. Throws
 /// Error: not_found, corrupt, refused, unsupported, io.
 Value load(const std::string& path, const LoadOptions& options = {});
 
@@ -82,7 +83,8 @@ Value load(const std::string& path, const LoadOptions& options = {});
 /// in memory of their own elsewhere. Formats other than a torch.save zip are read into memory first.
 Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options = {});
 
-/// Reads every byte of `path` and checks all that load() checks, in little memory. Throws what load() would throw.
+/// Checks all that load() checks, in little memory, and throws what load() would throw. Records that no tensor needs are
+/// not read: check_file() (torchkeep/format/check.h) and the program's `torchkeep verify` report on those too.
 void verify(const std::string& path, const LoadOptions& options = {});
 
 }  // namespace torchkeep
