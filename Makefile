@@ -19,7 +19,7 @@ setup = $(if $(filter no,$(SETUP)),true,tools/setup)
 build = cmake --preset $(1) -ULibTorch_DIR --log-level=WARNING >/dev/null && cmake --build --preset $(1) $(if $(2),--target $(2))
 run_tests = ctest --preset $(1) -j $(JOBS)
 
-.PHONY: help demo test core python python-bench asan clang crash kill fuzz install format format-check clean
+.PHONY: help demo test core python python-bench asan clang crash kill fuzz bench install format format-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,11 @@ fuzz:  ## fuzz every reader for MINUTES=n each (default 1)
 	@$(setup) core fuzz
 	@if tools/fuzz --available; then $(call build,fuzz) && tools/fuzz $(or $(SECONDS_EACH),$$((60 * $(or $(MINUTES),1)))); \
 	else echo "fuzz: skipped, for clang++ with libFuzzer is not installed (tools/setup fuzz)"; fi
+
+bench:  ## measure saving and loading beside PyTorch and others; a report and a picture (ARGS="--size quick")
+	@$(setup) core torch bench
+	@$(call build,release,bench)
+	@build/release/bin/bench $(ARGS)
 
 install:  ## install the libraries and the program torchkeep into PREFIX
 	@$(setup) core torch

@@ -19,6 +19,8 @@
 namespace torchkeep {
 namespace {
 
+// Counters, scalars: together they are little, and one by one they cost a system call each.
+constexpr std::uint64_t kLoadedAtOnce = 4096;
 constexpr std::size_t kDeepest = 1000;  // targets are built by a program, not read from a file
 
 /// A tensor whose elements do not lie as they do in the file: read, then put in place one by one.
@@ -217,6 +219,10 @@ void load_rest(const OpenedFile& file, const Value& merged, unsigned threads) {
   load_storages(rest, threads);
 }
 
+OpenedFile open_unread(const std::string& path, const LoadIntoOptions& options) {
+  return open_path(path, {.unknown_classes = options.unknown_classes, .limits = options.limits, .fs = options.fs});
+}
+
 void read(const Matcher& matcher, unsigned threads) {
   try {
     read_storages(matcher.requests, threads);
@@ -230,10 +236,23 @@ void read(const Matcher& matcher, unsigned threads) {
 
 }  // namespace
 
+Value open_checkpoint(const std::string& path, const LoadIntoOptions& options) {
+  const OpenedFile file = open_unread(path, options);
+  std::vector<std::shared_ptr<RecordStorage>> small;
+  for (const auto& storage : file.records) {
+    if (storage->nbytes() <= kLoadedAtOnce) small.push_back(storage);
+  }
+  try {
+    load_storages(small, reading_threads(options.threads));
+  } catch (const Error& error) {
+    throw with_tensors(error, file);
+  }
+  return file.value.from_file(path);
+}
+
 Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options) {
   const unsigned threads = reading_threads(options.threads);
-  const OpenedFile file =
-      open_path(path, {.unknown_classes = options.unknown_classes, .limits = options.limits, .fs = options.fs});
+  const OpenedFile file = open_unread(path, options);
   const Value saved = (file.has_other_storages ? file.value.clone() : file.value).from_file(path);
   Matcher matcher;
   const Value merged = matcher.match(targets, saved);  // 1

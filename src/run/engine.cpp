@@ -119,12 +119,16 @@ struct Engine::Impl {
 
   std::int64_t resume() {
     check_start();
-    const auto recovered = options.resume == Resume::never ? std::nullopt : recover(fs, directory, options.role);
+    std::optional<Recovered> recovered;
+    if (options.resume != Resume::never) {
+      const auto use = [this](const Recovered& found) { take(found); };
+      recovered = recover(fs, directory, options.role, use, options.verify_first);
+      if (recovered) recovered->checkpoint = {};  // it holds the file open
+    }
     if (!recovered && options.resume == Resume::required) {
       throw Error(Code::not_found, "no checkpoint to resume from, and Resume::required asks for one",
                   at_file(directory));
     }
-    if (recovered) take(*recovered);
     if (writes()) log.rewind(step);
     last_save = Clock::now();
     resumed = true;

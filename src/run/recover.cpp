@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Recovery, from the newest checkpoint backwards:
 //
-//   1 load     it whole, with every CRC checked: it verifies, or it is damaged and the next older is tried
+//   1 load     it whole, with every CRC checked: it verifies, or it is damaged and the next older is tried; or hand it
+//   to
+//              the one who reads it into live memory, with the same outcome
 //   2 rename   the damaged ones that are newer than the one found, so that they are kept and not overwritten
 //   3 sync     the folder
 //
@@ -9,6 +11,7 @@
 #include "recover.h"
 
 #include <cerrno>
+#include <exception>
 #include <fmt/format.h>
 
 #include <torchkeep/checkpoint/checkpoint.h>
@@ -22,8 +25,15 @@ namespace {
 
 constexpr int kListings = 10;
 
-Value load_step(Fs& fs, const std::string& path, std::int64_t step) {
-  Value checkpoint = load(path, {.fs = &fs});
+/// An error of whoever used a checkpoint that verifies.
+struct NotTheFile {
+  std::exception_ptr error;
+};
+
+using Use = std::function<void(const Recovered&)>;
+
+Value load_step(Fs& fs, const std::string& path, std::int64_t step, bool whole) {
+  Value checkpoint = whole ? load(path, {.fs = &fs}) : open_checkpoint(path, {.fs = &fs});
   const auto found = checkpoint.is_mapping() ? checkpoint.find("step") : std::nullopt;
   if (!found || !found->is(Kind::integer)) {
     throw Error(Code::corrupt, "expected the checkpoint of a run, a dict with a step; found another file",
@@ -69,11 +79,27 @@ bool has_broken(Fs& fs, const std::string& directory) {
   return false;
 }
 
+/// Hands the checkpoint to `use`. An error of it is one of the file only when the file does not verify: what the user's
+/// objects say about a good file must not set it aside.
+void hand_over(Fs& fs, const Recovered& found, const Use& use) {
+  try {
+    use(found);
+  } catch (const Error& error) {
+    if (error.code() == Code::corrupt) verify(found.path, {.fs = &fs});
+    if (error.code() == Code::io && error.system_error() == EIO) throw;
+    throw NotTheFile{std::current_exception()};
+  }
+}
+
 /// The newest of a listing that verifies. Throws Error (not_found) when one went away meanwhile.
-std::optional<Recovered> newest_good(Fs& fs, const std::vector<CheckpointInfo>& all, std::vector<Damaged>& damaged) {
+std::optional<Recovered> newest_good(Fs& fs, const std::vector<CheckpointInfo>& all, std::vector<Damaged>& damaged,
+                                     const Use& use, bool verify_first) {
   for (auto one = all.rbegin(); one != all.rend(); ++one) {
     try {
-      return Recovered{one->step, one->path, load_step(fs, one->path, one->step), {}};  // 1
+      if (use && verify_first) verify(one->path, {.fs = &fs});
+      Recovered found{one->step, one->path, load_step(fs, one->path, one->step, !use), {}};  // 1
+      if (use) hand_over(fs, found, use);
+      return found;
     } catch (const Error& error) {
       if (!is_damage(error)) throw;
       damaged.push_back({one->step, one->path, error.what(), {}});
@@ -97,7 +123,7 @@ bool is_damage(const Error& error) noexcept {
   }
 }
 
-std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role) {
+std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role, const Use& use, bool verify_first) {
   std::vector<Damaged> damaged;
   std::optional<Recovered> found;
   std::vector<CheckpointInfo> all;
@@ -105,11 +131,13 @@ std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role
     try {
       damaged.clear();
       all = list_checkpoints(directory, fs);
-      found = newest_good(fs, all, damaged);
+      found = newest_good(fs, all, damaged, use, verify_first);
       break;
     } catch (const Error& error) {
       // The writer removed it between the listing and the look: there is a newer one.
       if (error.code() != Code::not_found || listing == kListings) throw;
+    } catch (const NotTheFile& error) {
+      std::rethrow_exception(error.error);
     }
   }
   if (!found) {

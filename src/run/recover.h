@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,7 +26,7 @@ struct Damaged {
 struct Recovered {
   std::int64_t step = 0;
   std::string path;
-  Value checkpoint;              ///< in memory, every byte checked
+  Value checkpoint;              ///< in memory, every byte checked; with `use`: what open_checkpoint() gave
   std::vector<Damaged> damaged;  ///< newer ones, newest first
 };
 
@@ -36,6 +37,11 @@ bool is_damage(const Error& error) noexcept;
 /// ones to names::broken(); a reader leaves them. Throws Error: corrupt when there are checkpoints but none verifies
 /// (then nothing is renamed, so that the next start does not begin anew in silence), and what reading throws when the
 /// cause is not damage (too many open files).
-std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role);
+///
+/// With `use`, checkpoints are opened with open_checkpoint() instead, and `use` is what reads them: one whose bytes
+/// turn out to be damaged meanwhile is passed over as well, and `use` is called with the next older one. Other errors
+/// of `use` are thrown. `verify_first`: a checkpoint is checked whole before `use` gets it.
+std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role,
+                                 const std::function<void(const Recovered&)>& use = {}, bool verify_first = false);
 
 }  // namespace torchkeep

@@ -93,6 +93,8 @@ void restore(const std::vector<TrackedItem>& items, const RunOptions& options, c
           item.tracked.checks ? changes.end() : changes.begin() + static_cast<std::ptrdiff_t>(unchecked++);
       changes.insert(place, std::move(change));
     } catch (const Error& error) {
+      // The file, not what is tracked: recover() then looks at the next older one.
+      if (error.code() == Code::corrupt || error.code() == Code::io) throw error.at(state->where());
       errors.push_back(error.at(state->where()));
     }
   }

@@ -13,6 +13,7 @@
 #include "optimizer_table.h"
 #include "param_groups.h"
 #include "prepare.h"
+#include "tensor_io.h"
 
 namespace torchkeep {
 
@@ -55,15 +56,16 @@ Value number_of_scheduler(const Value& key, const Value& value) {
 
 class Loader {
  public:
-  Loader(Optimizer& optimizer, const Value& value, const NamedModules* modules, const OptimizerLoadOptions& options)
-      : optimizer_(optimizer), value_(value), options_(options), row_(row_of(optimizer)) {
+  Loader(Optimizer& optimizer, const Value& value, const NamedModules* modules, const OptimizerLoadOptions& options,
+         Reading reading)
+      : optimizer_(optimizer), value_(value), options_(options), reading_(reading), row_(row_of(optimizer)) {
     check_keep();
     states_ = value["state"];
     if (!states_.is_mapping()) states_.fail_kind("dict");
     matching_ = match_parameters(optimizer, value, modules, options);
   }
 
-  /// Reads and checks everything; commit() then cannot fail.
+  /// Checks everything and reads what is in memory or small; commit() then can only fail where the file does.
   void stage() {
     for (std::size_t g = 0; g < optimizer_.param_groups().size(); ++g) groups_.push_back(stage_group(g));
     if (row_.is_per_group()) {
@@ -76,6 +78,7 @@ class Loader {
   }
 
   void commit() {
+    read_live(requests_);
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       row_.assign(optimizer_.param_groups()[g].options(), *groups_[g].options);
       if (!(groups_[g].extras == group_extras(optimizer_, g))) set_group_extras(optimizer_, g, groups_[g].extras);
@@ -204,6 +207,13 @@ class Loader {
     new_states_.push_back({compat::state_key(params.front()), std::move(state)});
   }
 
+  std::vector<ReadRequest>* requests() { return reading_ == Reading::in_place ? &requests_ : nullptr; }
+
+  OptimizerParamState* live_state(const Slot& slot) const {
+    const auto entry = optimizer_.state().find(compat::state_key(slot.param));
+    return entry == optimizer_.state().end() ? nullptr : entry->second.get();
+  }
+
   std::unique_ptr<OptimizerParamState> read(const Slot& slot, const OptimizerOptions& options,
                                             std::span<const at::Tensor> params) {
     const std::optional<Value> state = slot.id ? states_.find(*slot.id) : std::nullopt;
@@ -211,7 +221,9 @@ class Loader {
     std::vector<std::string> problems;
     std::unique_ptr<OptimizerParamState> staged;
     if (state->is_mapping()) {
-      staged = at_the_edge([&] { return read_state(row_, {*state, options, params, problems}); });
+      staged = at_the_edge([&] {
+        return read_state(row_, {*state, options, params, problems, live_state(slot), requests()});
+      });
     } else {
       problems.push_back(fmt::format("its state is a {}, not a dict", to_string(state->kind())));
     }
@@ -246,19 +258,21 @@ class Loader {
   Optimizer& optimizer_;
   Value value_;
   OptimizerLoadOptions options_;
+  Reading reading_;
   const OptimizerRow& row_;
   Value states_;
   Matching matching_;
   std::vector<StagedGroup> groups_;
   std::vector<StagedState> new_states_;
-  std::size_t lacking_ = 0;  // entries of `fatal` about options that LibTorch lacks
+  std::vector<ReadRequest> requests_;  // into tensors of new_states_
+  std::size_t lacking_ = 0;            // entries of `fatal` about options that LibTorch lacks
 };
 
 }  // namespace
 
 std::function<void()> prepare_load(Optimizer& optimizer, const Value& value, const NamedModules* modules,
-                                   const OptimizerLoadOptions& options, LoadReport& report) {
-  const auto loader = std::make_shared<Loader>(optimizer, value, modules, options);
+                                   const OptimizerLoadOptions& options, LoadReport& report, Reading reading) {
+  const auto loader = std::make_shared<Loader>(optimizer, value, modules, options, reading);
   loader->stage();
   report = loader->report();
   return [loader] { loader->commit(); };

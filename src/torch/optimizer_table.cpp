@@ -188,7 +188,8 @@ at::Tensor read_field(const Value& value, const StateField& field, const StateRe
       value.fail(Code::mismatch, fmt::format("{} in the file, for a {} parameter", to_string(leaf.dtype),
                                              c10::toString(param.scalar_type())));
     }
-    tensor = read_tensor(value, param.device());
+    const at::Tensor live = reader.live != nullptr ? field.tensor(*reader.live) : at::Tensor();
+    tensor = read_tensor_later(value, live, param.device(), reader.requests);
   });
   return tensor;
 }

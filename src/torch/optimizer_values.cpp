@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/DefaultDtype.h>
 
+#include <torchkeep/base/memory.h>
 #include <torchkeep/torch/tensor.h>
 
 #include "errors.h"
@@ -72,6 +73,29 @@ at::Tensor read_tensor(const Value& value, const c10::Device& device) {
   Tensor leaf = value.as_tensor();
   leaf.requires_grad = false;
   return placed(value, [&] { return to_torch(leaf).to(device); });
+}
+
+at::Tensor read_tensor_later(const Value& value, const at::Tensor& live, const c10::Device& device,
+                             std::vector<ReadRequest>* requests) {
+  const Tensor& leaf = value.as_tensor();
+  if (requests == nullptr || !device.is_cpu()) return read_tensor(value, device);
+  return placed(value, [&] {
+    const auto ask = [&](const at::Tensor& tensor) {
+      auto request = read_in_place(leaf, tensor);
+      if (request) requests->push_back(std::move(*request));
+      return request.has_value();
+    };
+    if (live.defined() && ask(live)) {
+      live.unsafeGetTensorImpl()->bump_version();
+      return live;
+    }
+    // Only where bytes are still in a file: strides of a tensor with gaps would ask for more memory than it has
+    // elements.
+    if (leaf.storage->data() != nullptr) return read_tensor(value, device);
+    at::Tensor fresh = at::empty(leaf.sizes, to_scalar_type(leaf.dtype));
+    prefer_huge_pages({static_cast<std::byte*>(fresh.data_ptr()), fresh.nbytes()});
+    return ask(fresh) ? fresh : read_tensor(value, device);
+  });
 }
 
 std::optional<Value> StateReader::find(std::string_view name) const {

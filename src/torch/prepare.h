@@ -14,11 +14,18 @@
 
 namespace torchkeep {
 
+/// When the bytes of large tensors that are still in a file are read.
+enum class Reading {
+  first,     ///< with the checks: an error changes nothing
+  in_place,  ///< with the change, straight into the live tensors: an error leaves them partly overwritten, and says so
+};
+
 std::function<void()> prepare_load(torch::nn::Module& module, const Value& value, const ModuleLoadOptions& options,
-                                   LoadReport& report);
+                                   LoadReport& report, Reading reading = Reading::first);
 /// `modules` may be null; it is only looked at during the call.
 std::function<void()> prepare_load(torch::optim::Optimizer& optimizer, const Value& value, const NamedModules* modules,
-                                   const OptimizerLoadOptions& options, LoadReport& report);
+                                   const OptimizerLoadOptions& options, LoadReport& report,
+                                   Reading reading = Reading::first);
 /// The default generators.
 std::function<void()> prepare_load_rng(const Value& value, const RngLoadOptions& options);
 /// One generator.

@@ -95,7 +95,8 @@ struct Run::Impl {
   std::function<void()> prepare_optimizer(torch::optim::Optimizer& optimizer, const Value& value) const {
     const NamedModules modules = tracked.named_modules();
     LoadReport report;
-    return prepare_load(optimizer, value, tracked.covers(optimizer) ? &modules : nullptr, {}, report);
+    return prepare_load(optimizer, value, tracked.covers(optimizer) ? &modules : nullptr, {}, report,
+                        Reading::in_place);
   }
 
   void take_signals() {
@@ -139,7 +140,7 @@ void Run::track_module(const std::string& name, std::shared_ptr<torch::nn::Modul
                       .prepare =
                           [module](const Value& value) {
                             LoadReport report;
-                            return prepare_load(*module, value, {}, report);
+                            return prepare_load(*module, value, {}, report, Reading::in_place);
                           }});
   impl_->tracked.modules.push_back({name, std::move(module)});
 }

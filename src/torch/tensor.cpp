@@ -23,6 +23,7 @@ class LiveStorage final : public Storage {
   const std::byte* data() const noexcept override {
     return storage_.device().is_cpu() ? static_cast<const std::byte*>(storage_.data()) : nullptr;
   }
+  std::byte* writable() const noexcept override { return const_cast<std::byte*>(data()); }
   const void* identity() const noexcept override { return storage_.unsafeGetStorageImpl(); }
   const std::string& location() const noexcept override { return location_; }
 
@@ -193,6 +194,31 @@ at::Tensor borrow(const Tensor& leaf) {
     set_flags(tensor, leaf);
     return tensor;
   });
+}
+
+std::optional<ReadRequest> read_in_place(const Tensor& leaf, const at::Tensor& tensor) {
+  const bool alike = tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.is_non_overlapping_and_dense() &&
+                     tensor.sizes() == leaf.sizes && to_dtype(tensor.scalar_type()) == leaf.dtype &&
+                     tensor.is_conj() == leaf.is_conj && tensor.is_neg() == leaf.is_neg && leaf.numel() > 0;
+  if (!alike || leaf.quantizer != nullptr) return std::nullopt;
+  for (std::size_t i = 0; i < leaf.sizes.size(); ++i) {
+    if (leaf.sizes[i] > 1 && leaf.strides[i] != tensor.strides()[i]) return std::nullopt;
+  }
+  leaf.validate();
+  if (leaf.storage->data() != nullptr) return std::nullopt;
+  const Span span = byte_span(leaf);
+  return ReadRequest{leaf.storage, span.begin, {static_cast<std::byte*>(tensor.data_ptr()), span.size}};
+}
+
+void read_live(const std::vector<ReadRequest>& requests) {
+  if (requests.empty()) return;
+  try {
+    read_storages(requests);
+  } catch (const Error& error) {
+    throw Error(error.code(), error.message() + "; what it was loaded into is now partly overwritten: do not use it",
+                error.where())
+        .with_errno(error.system_error());
+  }
 }
 
 Value Convert<at::Tensor>::to_value(const at::Tensor& tensor) {

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include <torchkeep/format/record_storage.h>
 #include <torchkeep/state/value.h>
 
 namespace torchkeep {
@@ -15,6 +17,13 @@ namespace torchkeep {
 /// A CPU tensor over the leaf's own bytes where they lie in memory, else over a copy of the part it needs. For reading
 /// only: writing would change the Value. Keeps the bytes alive.
 at::Tensor borrow(const Tensor& leaf);
+
+/// The leaf's bytes are still in a file (or on a device), lie as the CPU tensor's do, and nothing but a copy is needed:
+/// what to read. Nothing otherwise.
+std::optional<ReadRequest> read_in_place(const Tensor& leaf, const at::Tensor& tensor);
+
+/// Reads straight into live tensors, all at once. An Error says that they are partly overwritten.
+void read_live(const std::vector<ReadRequest>& requests);
 
 /// The leaf of a live tensor without its requires_grad flag, as state dicts hold it.
 Tensor detached_leaf(const at::Tensor& tensor);

@@ -21,9 +21,16 @@ def prints(page, language, comment):
     return "".join(re.findall(rf"{comment} prints: (.*\n)", "".join(text for _, text in blocks(page, language))))
 
 
+def is_program(page, language):
+    """Whether a page has code in this language. C++ without an #include is a part of a program that stands elsewhere
+    (docs/run.md: tests/examples/test_docs.py compares it)."""
+    code = "".join(text for _, text in blocks(page, language))
+    return "#include " in code if language == "cpp" else code != ""
+
+
 def pages(folder, language):
-    """The pages with code in this language."""
-    return [page for page in sorted(pathlib.Path(folder).glob("*.md")) if blocks(page, language)]
+    """The pages whose code in this language is a program."""
+    return [page for page in sorted(pathlib.Path(folder).glob("*.md")) if is_program(page, language)]
 
 
 def program(pages):
@@ -41,4 +48,4 @@ def program(pages):
 
 
 if __name__ == "__main__":
-    pathlib.Path(sys.argv[1]).write_text(program(page for page in sys.argv[2:] if blocks(page, "cpp")), encoding="utf-8")
+    pathlib.Path(sys.argv[1]).write_text(program(page for page in sys.argv[2:] if is_program(page, "cpp")), encoding="utf-8")

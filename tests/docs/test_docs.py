@@ -34,7 +34,8 @@ def test_the_python_of_a_page_runs(page, tmp_path):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.stem)
 def test_what_a_document_points_to_exists(document):
     text = document.read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", prose)
     named = re.findall(r"`((?:cmake|demo|docs|examples|include|src|tests|tools)/[\w./*-]*)`", text)
     missing = [link for link in links if not (document.parent / link).exists()]
     missing += [name for name in named if not list(ROOT.glob(name.rstrip("/").replace("LAYER", "*")))]

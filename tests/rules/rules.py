@@ -28,7 +28,7 @@ MAX_SOURCE_LINES = 450
 SPDX = "SPDX-License-Identifier: BSD-3-Clause"
 
 # Folders whose files may include LibTorch's headers.
-LIBTORCH_HOMES = ("src/torch/", "tests/torch/", "tests/install/", "examples/", "demo/")
+LIBTORCH_HOMES = ("src/torch/", "tests/torch/", "tests/install/", "examples/", "demo/", "bench/")
 LIBTORCH_HEADER = re.compile(r'^\s*#\s*include\s*[<"](torch|ATen|c10|caffe2)/', re.MULTILINE)
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 # Calls that change which bytes a name stands for, or make them durable. A member call (fs.rename) is the seam itself.

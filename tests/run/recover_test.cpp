@@ -100,6 +100,56 @@ TEST(Recover, AReaderRenamesNothing) {
   EXPECT_TRUE(fs.status(path(4)));
 }
 
+/// A run directory with two checkpoints of a large tensor.
+MemoryFs& two_large_steps(MemoryFs& fs) {
+  fs.make_directory("/run");
+  for (const int step : {1, 2}) {
+    const std::string bytes(100'000, static_cast<char>('0' + step));
+    save(Value{{"step", step}, {"model", Tensor::from_bytes(DType::uint8, {100'000}, as_bytes(bytes))}}, path(step),
+         {.fs = &fs});
+  }
+  return fs;
+}
+
+std::string model_of(const Recovered& found) {
+  return found.checkpoint["model"].as_tensor().contiguous_bytes();
+}
+
+TEST(Recover, WhoReadsACheckpointAndFindsItDamagedGetsTheNextOlderOne) {
+  MemoryFs fs;
+  two_large_steps(fs);
+  fs.open_write(path(2))->write_at(50'000, as_bytes("damage"));
+  std::vector<std::int64_t> used;
+  std::string model;
+  const auto use = [&](const Recovered& found) {
+    used.push_back(found.step);
+    model = model_of(found);
+  };
+  const auto found = recover(fs, "/run", Role::writer, use);
+  EXPECT_EQ(found->step, 1);
+  EXPECT_EQ(used, (std::vector<std::int64_t>{2, 1}));
+  EXPECT_EQ(model, std::string(100'000, '1'));
+  EXPECT_EQ(found->damaged.at(0).path, path(2) + ".broken");
+}
+
+TEST(Recover, VerifyFirstNeverHandsOutADamagedCheckpoint) {
+  MemoryFs fs;
+  two_large_steps(fs);
+  fs.open_write(path(2))->write_at(50'000, as_bytes("damage"));
+  const auto use = [](const Recovered& found) { EXPECT_EQ(found.step, 1); };
+  EXPECT_EQ(recover(fs, "/run", Role::writer, use, true)->step, 1);
+}
+
+TEST(Recover, WhatTheUserOfAGoodFileThrowsSetsNothingAside) {
+  for (const Code code : {Code::corrupt, Code::unsupported, Code::mismatch, Code::refused}) {
+    MemoryFs fs;
+    two_large_steps(fs);
+    const auto use = [&](const Recovered&) { throw Error(code, "it does not fit"); };
+    EXPECT_ERROR(recover(fs, "/run", Role::writer, use), code, "it does not fit");
+    EXPECT_TRUE(fs.status(path(2)));
+  }
+}
+
 TEST(Recover, WhenAllAreDamagedListsThemAndLeavesThem) {
   MemoryFs fs;
   four_steps(fs);

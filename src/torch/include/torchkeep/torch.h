@@ -4,6 +4,7 @@
 
 #include <torchkeep/torch/batches.h>
 #include <torchkeep/torch/group_extras.h>
+#include <torchkeep/torch/load_into.h>
 #include <torchkeep/torch/lr_scheduler.h>
 #include <torchkeep/torch/module.h>
 #include <torchkeep/torch/optimizer.h>

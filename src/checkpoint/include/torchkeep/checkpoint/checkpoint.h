@@ -65,14 +65,18 @@ struct LoadIntoOptions {
 
 /// Writes `value` to `path` in torch.save's format, atomically: `path` holds the old file or the complete new one,
 /// never part of it. Throws Error: unsupported (a value PyTorch's safe loader could not read, with its key path),
-/// refused (more than 1 GiB of it is no tensor, see Limits), not_found (missing folder), io (full disk, permission ...).
-/// After an error the old file is untouched.
-/// Tensors that alias live memory must not change meanwhile.
+/// refused (more than 1 GiB of it is no tensor, see Limits), not_found (missing folder), io (full disk, permission
+/// ...). After an error the old file is untouched. Tensors that alias live memory must not change meanwhile.
 void save(const Value& value, const std::string& path, const SaveOptions& options = {});
 
 /// Reads `path`, of any format in FileFormat, whole into memory, and checks all it reads that has a checksum. Throws
 /// Error: not_found, corrupt, refused, unsupported, io.
 Value load(const std::string& path, const LoadOptions& options = {});
+
+/// Opens `path` for those who read its tensors into memory of their own (read_storages()): small records are in memory
+/// and verified, larger ones are read, and their CRC checked, when their bytes are wanted. Throws what load() throws,
+/// but for the damage that only reading shows.
+Value open_checkpoint(const std::string& path, const LoadIntoOptions& options = {});
 
 /// Reads `path` straight into live memory, without a second copy of the state. `targets` is a Value built like the file
 /// whose tensors look at memory that may be overwritten (BorrowedStorage; state_dict() of a LibTorch module). Every
@@ -83,8 +87,8 @@ Value load(const std::string& path, const LoadOptions& options = {});
 /// in memory of their own elsewhere. Formats other than a torch.save zip are read into memory first.
 Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options = {});
 
-/// Checks all that load() checks, in little memory, and throws what load() would throw. Records that no tensor needs are
-/// not read: check_file() (torchkeep/format/check.h) and the program's `torchkeep verify` report on those too.
+/// Checks all that load() checks, in little memory, and throws what load() would throw. Records that no tensor needs
+/// are not read: check_file() (torchkeep/format/check.h) and the program's `torchkeep verify` report on those too.
 void verify(const std::string& path, const LoadOptions& options = {});
 
 }  // namespace torchkeep

@@ -105,6 +105,11 @@ struct RunOptions {
   /// Ask the training to stop after so many failed saves in a row; 0: never.
   int stop_after_failures = 0;
 
+  /// resume() reads a checkpoint straight into what is tracked and checks it on the way; one that turns out damaged in
+  /// the middle leaves that half changed, until the next older one is loaded over it, whole. True: check every
+  /// checkpoint before the first byte is changed, which takes twice the reading.
+  bool verify_first = false;
+
   /// Told of everything that happens, on the thread that called the run. Empty: the front's default (C++: warnings,
   /// start and end as lines on stderr). An exception from it comes out of the call that led to it.
   std::function<void(const Event&)> on_event = {};

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// load_into of LibTorch's objects: every one is checked, then every one is changed.
+#include <fmt/format.h>
+#include <vector>
+
+#include <torchkeep/torch/load_into.h>
+
+#include "prepare.h"
+
+namespace torchkeep {
+
+LoadTarget::LoadTarget(torch::nn::Module& module, const ModuleLoadOptions& options)
+    : prepare_([&module, options](const Value& state) {
+        LoadReport report;
+        return prepare_load(module, state, options, report, Reading::in_place);
+      }) {}
+
+LoadTarget::LoadTarget(torch::optim::Optimizer& optimizer, const OptimizerLoadOptions& options)
+    : prepare_([&optimizer, options](const Value& state) {
+        LoadReport report;
+        return prepare_load(optimizer, state, nullptr, options, report, Reading::in_place);
+      }) {}
+
+LoadTarget::LoadTarget(torch::optim::Optimizer& optimizer, NamedModules modules, const OptimizerLoadOptions& options)
+    : prepare_([&optimizer, modules = std::move(modules), options](const Value& state) {
+        LoadReport report;
+        return prepare_load(optimizer, state, &modules, options, report, Reading::in_place);
+      }) {}
+
+Value load_into(const std::string& path, std::initializer_list<std::pair<std::string, LoadTarget>> targets,
+                const LoadIntoOptions& options) {
+  if (options.verify_first) {
+    verify(path, {.unknown_classes = options.unknown_classes,
+                  .limits = options.limits,
+                  .fs = options.fs,
+                  .threads = options.threads});
+  }
+  const Value checkpoint = open_checkpoint(path, options);
+  std::vector<std::function<void()>> changes;
+  Value rest = checkpoint;
+  for (const auto& [key, target] : targets) {
+    changes.push_back(target.prepare(checkpoint[key]));
+    rest.erase(Value::string(key));
+  }
+  // What nobody takes is read before anything is changed; afterwards the file is not needed any more.
+  rest = rest.clone().from_file(path);
+  for (const auto& change : changes) change();
+  return rest;
+}
+
+}  // namespace torchkeep
