@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The part of DLPack's C interface (version 0.8, stable) that hands a piece of memory to PyTorch as a tensor.
+// The parts of DLPack's C interface that hand a piece of memory to PyTorch as a tensor (version 0.8) and describe a
+// live tensor (version 1).
 #pragma once
 
 #include <cstdint>
@@ -31,6 +32,19 @@ struct DLManagedTensor {
   DLTensor dl_tensor;
   void* manager_ctx;
   void (*deleter)(DLManagedTensor*);
+};
+
+/// What torch.Tensor.__dlpack_c_exchange_api__ points to (PyTorch 2.10 and later, DLPack 1): C functions on tensors.
+struct DLPackExchangeApi {
+  std::uint32_t major;
+  std::uint32_t minor;
+  void* previous;
+  void* allocate;
+  void* take_from_object;
+  void* give_to_object;
+  /// Describes a live tensor without owning it; shape and strides are the tensor's own. 0, or -1 with an exception set.
+  int (*look)(void* object, DLTensor* out);
+  void* current_stream;
 };
 
 }  // namespace torchkeep::python

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Reads the parts of a tensor by its Python attributes: some fifteen short calls from C++.
+// Reads the parts of a tensor: what DLPack says of it in one call, the rest by short calls of its Python attributes.
 #include "tensor_reader.h"
 
 #include <fmt/format.h>
@@ -13,6 +13,29 @@ std::vector<std::int64_t> integers(const nb::object& tuple) {
   for (std::size_t i = 0; i < count; ++i)
     values[i] = to_int64(PyTuple_GET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i)));
   return values;
+}
+
+/// The dtypes that DLPack has a name for since its beginning.
+std::optional<DType> from_dlpack(DLDataType type) {
+  if (type.lanes != 1) return std::nullopt;
+  switch (type.code << 8 | type.bits) {
+    case 2 << 8 | 64:
+      return DType::float64;
+    case 2 << 8 | 32:
+      return DType::float32;
+    case 2 << 8 | 16:
+      return DType::float16;
+    case 4 << 8 | 16:
+      return DType::bfloat16;
+    case 0 << 8 | 64:
+      return DType::int64;
+    case 0 << 8 | 32:
+      return DType::int32;
+    case 1 << 8 | 8:
+      return DType::uint8;
+    default:
+      return std::nullopt;  // the rest is rare, and asked for by its name
+  }
 }
 
 }  // namespace
@@ -31,13 +54,53 @@ Value TensorReader::read(PyObject* tensor) {
 }
 
 Tensor TensorReader::read_strided(PyObject* tensor) {
+  static const Name kRequiresGrad("requires_grad");
+  static const Name kIsConj("is_conj");
+  static const Name kIsNeg("is_neg");
+  Tensor leaf;
+  const std::byte* const first = look(tensor, leaf);
+  if (first == nullptr) ask(tensor, leaf);
+  leaf.storage = storage(tensor, leaf, first);
+  if (first != nullptr) {
+    // What the storage says of itself must agree.
+    const auto offset = static_cast<std::uint64_t>(first - leaf.storage->data());
+    leaf.storage_offset = static_cast<std::int64_t>(offset / itemsize(leaf.dtype));
+    if (offset >= leaf.storage->nbytes() || offset % itemsize(leaf.dtype) != 0) ask(tensor, leaf);
+  }
+  leaf.requires_grad = is_true(attribute(tensor, kRequiresGrad));
+  leaf.is_parameter = Py_TYPE(tensor) == torch_.parameter;
+  leaf.is_conj = info(leaf.dtype).kind == DTypeClass::complex && is_true(call_method(tensor, kIsConj));
+  leaf.is_neg = is_true(call_method(tensor, kIsNeg));
+  if (info(leaf.dtype).kind == DTypeClass::quantized) leaf.quantizer = quantizer(tensor);
+  return leaf;
+}
+
+/// Dtype, shape and strides of a tensor in the CPU's memory, in one call where PyTorch offers that. The address of the
+/// first element; null: ask() instead.
+const std::byte* TensorReader::look(PyObject* tensor, Tensor& leaf) {
+  constexpr int kMostRefusals = 8;
+  if (torch_.exchange == nullptr || refusals_ > kMostRefusals) return nullptr;
+  DLTensor seen;
+  if (torch_.exchange->look(tensor, &seen) != 0) {
+    PyErr_Clear();
+    ++refusals_;
+    return nullptr;
+  }
+  const auto dtype = from_dlpack(seen.dtype);
+  if (!dtype || seen.device.device_type != 1 || seen.data == nullptr || (seen.ndim > 0 && seen.strides == nullptr))
+    return nullptr;
+  leaf.dtype = *dtype;
+  leaf.sizes.assign(seen.shape, seen.shape + seen.ndim);
+  leaf.strides.assign(seen.strides, seen.strides + seen.ndim);
+  return static_cast<const std::byte*>(seen.data) + seen.byte_offset;
+}
+
+/// The same, and the offset in the storage, by the tensor's Python attributes.
+void TensorReader::ask(PyObject* tensor, Tensor& leaf) {
   static const Name kDtype("dtype");
   static const Name kShape("shape");
   static const Name kStride("stride");
   static const Name kOffset("storage_offset");
-  static const Name kRequiresGrad("requires_grad");
-  static const Name kIsConj("is_conj");
-  static const Name kIsNeg("is_neg");
   const nb::object dtype = attribute(tensor, kDtype);
   if (dtype.ptr() != last_dtype_object_) {
     const auto known = torch_.dtype_of(dtype.ptr());
@@ -45,53 +108,48 @@ Tensor TensorReader::read_strided(PyObject* tensor) {
     last_dtype_ = *known;
     last_dtype_object_ = dtype.ptr();
   }
-  Tensor leaf;
   leaf.dtype = last_dtype_;
   leaf.sizes = integers(attribute(tensor, kShape));
   leaf.strides = integers(call_method(tensor, kStride));
   leaf.storage_offset = to_int64(call_method(tensor, kOffset).ptr());
-  leaf.requires_grad = is_true(attribute(tensor, kRequiresGrad));
-  leaf.is_parameter = Py_TYPE(tensor) == torch_.parameter;
-  leaf.is_conj = info(leaf.dtype).kind == DTypeClass::complex && is_true(call_method(tensor, kIsConj));
-  leaf.is_neg = is_true(call_method(tensor, kIsNeg));
-  leaf.storage = storage(tensor);
-  if (info(leaf.dtype).kind == DTypeClass::quantized) leaf.quantizer = quantizer(tensor);
-  return leaf;
 }
 
-StoragePtr TensorReader::storage(PyObject* tensor) {
+StoragePtr TensorReader::storage(PyObject* tensor, const Tensor& leaf, const std::byte* first) {
   static const Name kStorage("untyped_storage");
   static const Name kIdentity("_cdata");
   nb::object storage = call_method(tensor, kStorage);
-  const nb::object number = attribute(storage.ptr(), kIdentity);
-  const std::uintptr_t identity = PyLong_AsSize_t(number.ptr());
-  if (PyErr_Occurred() != nullptr) throw nb::python_error();
+  const void* const identity = PyLong_AsVoidPtr(attribute(storage.ptr(), kIdentity).ptr());
+  if (identity == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
   StoragePtr& known = storages_[identity];
-  if (known == nullptr) known = make_storage(std::move(storage), tensor);
+  if (known == nullptr) known = make_storage(std::move(storage), tensor, leaf, first);
   return known;
 }
 
-StoragePtr TensorReader::make_storage(nb::object storage, PyObject* tensor) {
+/// `first`, unless it is null, is the address of the first element of `leaf`, which then lies in the CPU's memory.
+StoragePtr TensorReader::make_storage(nb::object storage, PyObject* tensor, const Tensor& leaf,
+                                      const std::byte* first) {
   static const Name kIsCpu("is_cpu");
   static const Name kIsMeta("is_meta");
   static const Name kData("data_ptr");
   static const Name kBytes("nbytes");
   static const Name kCpu("cpu");
   std::shared_ptr<const std::string> location;
-  keep_->add(storage);  // also of another device: its address stands for it
-  const bool on_cpu = is_true(attribute(tensor, kIsCpu));
-  if (!on_cpu && is_true(attribute(tensor, kIsMeta))) {
-    return std::make_shared<TorchStorage>(keep_, nullptr, 0, std::make_shared<const std::string>("meta"), false);
-  }
+  const bool on_cpu = first != nullptr || is_true(attribute(tensor, kIsCpu));
   if (!on_cpu) {
+    keep_->add(storage);  // its address stands for it
+    if (is_true(attribute(tensor, kIsMeta)))
+      return std::make_shared<TorchStorage>(keep_, nullptr, 0, std::make_shared<const std::string>("meta"), false);
     location = std::make_shared<const std::string>(to_text(torch_.helpers.attr("location_of")(storage).ptr()));
     storage = call_method(storage.ptr(), kCpu);
-    keep_->add(storage);
   }
   const auto nbytes = static_cast<std::uint64_t>(to_int64(call_method(storage.ptr(), kBytes).ptr()));
-  const nb::object address = call_method(storage.ptr(), kData);
-  const auto* data = static_cast<const std::byte*>(PyLong_AsVoidPtr(address.ptr()));
+  const std::byte* data = first;
+  if (first == nullptr || nbytes != leaf.nbytes() || !leaf.is_contiguous()) {
+    const nb::object address = call_method(storage.ptr(), kData);
+    data = static_cast<const std::byte*>(PyLong_AsVoidPtr(address.ptr()));
+  }
   if (data == nullptr && nbytes > 0) throw Error(Code::unsupported, "a tensor whose memory cannot be read");
+  keep_->add(std::move(storage));
   return std::make_shared<TorchStorage>(keep_, data, nbytes, location, writable_ && location == nullptr);
 }
 

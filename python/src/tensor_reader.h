@@ -3,11 +3,11 @@
 #pragma once
 
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
 #include <torchkeep/state/value.h>
 
+#include "address_map.h"
 #include "storages.h"
 #include "torch_bridge.h"
 
@@ -27,14 +27,17 @@ class TensorReader {
   Value read_nested(PyObject* tensor);
   Value read_part(const nb::object& part);
   std::shared_ptr<const Quantizer> quantizer(PyObject* tensor);
-  StoragePtr storage(PyObject* tensor);
-  StoragePtr make_storage(nb::object storage, PyObject* tensor);
+  const std::byte* look(PyObject* tensor, Tensor& leaf);
+  void ask(PyObject* tensor, Tensor& leaf);
+  StoragePtr storage(PyObject* tensor, const Tensor& leaf, const std::byte* first);
+  StoragePtr make_storage(nb::object storage, PyObject* tensor, const Tensor& leaf, const std::byte* first);
 
   const Torch& torch_;
   bool writable_;
   std::shared_ptr<Keep> keep_ = std::make_shared<Keep>();
-  std::unordered_map<std::uintptr_t, StoragePtr> storages_;  // by the address of the StorageImpl
-  PyObject* last_dtype_object_ = nullptr;                    // the last dtype seen, and what it is
+  AddressMap<StoragePtr> storages_;        // by the address of the StorageImpl
+  int refusals_ = 0;                       // of look(): each makes a C++ exception, which is dear
+  PyObject* last_dtype_object_ = nullptr;  // the last dtype seen, and what it is
   DType last_dtype_ = DType::float32;
 };
 

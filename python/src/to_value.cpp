@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "address_map.h"
 #include "tensor_reader.h"
 #include "torch_bridge.h"
 
@@ -62,8 +63,8 @@ std::string advice(PyObject* object) {
 }
 
 [[noreturn]] void refuse(PyObject* object) {
-  throw Error(Code::unsupported, fmt::format("an object of class {}, which PyTorch's safe loader would refuse; {}",
-                                             type_name(object), advice(object)));
+  throw Error(Code::unsupported,
+              fmt::format("an object of class {}, which is not plain data; {}", type_name(object), advice(object)));
 }
 
 class Converter {
@@ -126,12 +127,16 @@ class Converter {
                             Kind::bytearray);
       });
     }
+    return (is_seen_again(object) && known(object, value)) || make_object(object, type, value);
+  }
+
+  /// The Value of something made before, or a reference back to a container that is being made.
+  bool known(PyObject* object, Value& value) {
     if (const auto found = made_.find(object); found != made_.end()) return set(value, found->second);
-    if (const auto open = open_.find(object); open != open_.end()) {
-      if (open->second == 0) open->second = Value::new_label();
-      return set(value, Value::back_reference(open->second));
-    }
-    return make_object(object, type, value);
+    const auto open = open_.find(object);
+    if (open == open_.end()) return false;
+    if (open->second == 0) open->second = Value::new_label();
+    return set(value, Value::back_reference(open->second));
   }
 
   bool make_object(PyObject* object, PyTypeObject* type, Value& value) {
@@ -161,8 +166,10 @@ class Converter {
     Value tensor = reader_->read(object);
     nb::object attributes = attributes_of(object);
     if (!attributes.is_valid()) {
-      alive_.push_back(nb::borrow(object));
-      made_.emplace(object, tensor);
+      if (is_seen_again(object)) {
+        alive_.push_back(nb::borrow(object));
+        made_.emplace(object, tensor);
+      }
       return set(value, std::move(tensor));
     }
     Frame& frame = open(object, Kind::tensor);
@@ -271,12 +278,16 @@ class Converter {
     }
   }
 
+  /// Whether the object can come again: more refers to it than its container and the frame that walks through that.
+  static bool is_seen_again(PyObject* object) { return Py_REFCNT(object) > 2; }
+
   static bool set(Value& place, Value value) {
     place = std::move(value);
     return true;
   }
   template <class Make>
   bool remembered(PyObject* object, Value& value, Make make) {
+    if (!is_seen_again(object)) return set(value, make());
     Value& known = made_[object];
     if (known.is_none()) {
       known = make();
@@ -312,7 +323,7 @@ class Converter {
   const Torch* torch_ = nullptr;
   std::optional<TensorReader> reader_;
   std::vector<Frame> frames_;
-  std::unordered_map<PyObject*, Value> made_;
+  AddressMap<Value> made_;
   std::unordered_map<PyObject*, std::uint64_t> open_;  ///< containers in frames_, and their labels (0: none yet)
   std::vector<nb::object> alive_;                      ///< what made_ knows by address
 };

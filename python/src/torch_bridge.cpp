@@ -20,6 +20,16 @@ nb::object dlpack_importer(const nb::object& torch) {
   return nb::module_::import_("torch.utils.dlpack").attr("from_dlpack");
 }
 
+const DLPackExchangeApi* exchange_api(const nb::object& tensor_class) {
+  constexpr const char* kAttribute = "__dlpack_c_exchange_api__";
+  constexpr const char* kName = "dlpack_exchange_api";
+  if (!nb::hasattr(tensor_class, kAttribute)) return nullptr;
+  const nb::object capsule = tensor_class.attr(kAttribute);
+  if (!PyCapsule_IsValid(capsule.ptr(), kName)) return nullptr;
+  const auto* api = static_cast<const DLPackExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), kName));
+  return api->major == 1 && api->look != nullptr ? api : nullptr;
+}
+
 }  // namespace
 
 Torch::Torch() {
@@ -31,6 +41,7 @@ Torch::Torch() {
   device = type_at(torch, "device");
   untyped_storage = type_at(torch, "UntypedStorage");
   strided = torch.attr("strided");
+  exchange = exchange_api(torch.attr("Tensor"));
   from_dlpack = dlpack_importer(torch);
   empty = torch.attr("empty");
   make_subclass = torch.attr("Tensor").attr("_make_subclass");

@@ -8,6 +8,7 @@
 
 #include <torchkeep/state/dtype.h>
 
+#include "dlpack.h"
 #include "python.h"
 
 namespace torchkeep::python {
@@ -32,11 +33,12 @@ class Torch {
   PyTypeObject* dtype_type;
   PyTypeObject* device;
   PyTypeObject* untyped_storage;
-  nb::object strided;        ///< torch.strided
-  nb::object from_dlpack;    ///< capsule -> tensor
-  nb::object empty;          ///< torch.empty
-  nb::object make_subclass;  ///< torch.Tensor._make_subclass
-  nb::object helpers;        ///< torchkeep._tensors: the rare cases, in Python
+  const DLPackExchangeApi* exchange;  ///< null in a PyTorch that lacks it
+  nb::object strided;                 ///< torch.strided
+  nb::object from_dlpack;             ///< capsule -> tensor
+  nb::object empty;                   ///< torch.empty
+  nb::object make_subclass;           ///< torch.Tensor._make_subclass
+  nb::object helpers;                 ///< torchkeep._tensors: the rare cases, in Python
 
  private:
   Torch();
