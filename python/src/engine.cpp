@@ -15,14 +15,17 @@
 namespace torchkeep::python {
 namespace {
 
-/// Calls Python from inside the engine. Exceptions become Errors, so that the engine can collect or report them.
+/// Calls Python from inside the engine. Exceptions become Errors, so that the engine can collect or report them; but
+/// KeyboardInterrupt and SystemExit end what it does.
 template <class Work>
 auto in_python(Code fallback, Work work) {
   const nb::gil_scoped_acquire gil;
   try {
     return work();
-  } catch (const nb::python_error& caught) {
-    throw error_from_python(caught, fallback);
+  } catch (nb::python_error& caught) {
+    if (caught.matches(PyExc_Exception)) throw error_from_python(caught, fallback);
+    caught.restore();
+    throw Interrupted();
   }
 }
 

@@ -39,7 +39,6 @@ void set_python_error(const Error& error) {
 
 Error error_from_python(const nb::python_error& caught, Code fallback) {
   const nb::object exception = nb::borrow(caught.value());
-  if (!PyObject_IsInstance(exception.ptr(), PyExc_Exception)) throw nb::python_error(caught);
   if (!nb::isinstance(exception, nb::module_::import_("torchkeep._errors").attr("Error"))) {
     const std::string type = nb::cast<std::string>(nb::str(caught.type().attr("__name__")));
     return {fallback, type + ": " + nb::cast<std::string>(nb::str(exception))};

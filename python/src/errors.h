@@ -11,8 +11,8 @@ namespace torchkeep::python {
 /// Sets the Python exception that stands for `error`.
 void set_python_error(const Error& error);
 
-/// The Error that stands for a caught Python exception: a torchkeep.Error as it was, any other Exception as `fallback`
-/// with its type's name. Rethrows what is no Exception (KeyboardInterrupt, SystemExit).
+/// The Error that stands for a caught Python exception: a torchkeep.Error as it was, any other as `fallback` with its
+/// type's name.
 Error error_from_python(const nb::python_error& caught, Code fallback);
 
 /// Makes errors of the core Python exceptions from now on.

@@ -59,6 +59,7 @@ def test_threads_save_and_load_at_once(tmp_path):
 
 INTERRUPTED = """
 import os, signal, sys, threading, torch, torchkeep
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 state = {"x": torch.ones(150_000_000)}
 torchkeep.save({"old": 1}, sys.argv[1])
 seen = []
@@ -119,3 +120,54 @@ def test_a_kill_in_the_middle_of_saves_leaves_a_whole_file(tmp_path):
         child.wait()
         loaded = torchkeep.load(tmp_path / "a.pt")
         assert loaded["i"] >= 4 and torch.equal(loaded["x"], torch.full((100000,), loaded["i"]))
+
+
+def test_a_run_outside_the_main_thread_works_and_handles_no_signals(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def work():
+        with torchkeep.Run(tmp_path, save_every=2, durable=False) as run:
+            seen.append(signal.getsignal(signal.SIGTERM))
+            run.track(x=torch.ones(3))
+            for _ in run.steps(5):
+                run.finish_step()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+    assert [one.step for one in torchkeep.checkpoints(tmp_path)] == [2, 4, 5]
+
+
+INTERRUPTED_RUN = """
+import os, signal, sys, torch, torchkeep
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run = torchkeep.Run(sys.argv[1], save_every=1, signals=False)
+class Big:
+    armed = False
+    def state_dict(self):
+        if self.armed:
+            os.kill(os.getpid(), signal.SIGINT)
+        return {"x": torch.ones(3)}
+    def load_state_dict(self, state):
+        pass
+thing = Big()
+run.track(thing=thing)
+try:
+    for step in run.steps(3):
+        thing.armed = step == 1
+        run.finish_step()
+except KeyboardInterrupt:
+    print("interrupted")
+print([one.step for one in torchkeep.checkpoints(sys.argv[1])], len(os.listdir(sys.argv[1])))
+run.close()
+print(sorted(name for name in os.listdir(sys.argv[1]) if name.endswith(".pt")))
+"""
+
+
+def test_ctrl_c_in_a_save_of_a_run_is_raised_and_leaves_the_checkpoint_before(tmp_path):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_RUN, str(tmp_path)], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "interrupted" and lines[1].startswith("[1]"), (lines, done.stderr)
+    assert lines[2] == "['step-00000001.pt']"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A small training whose every step depends on all of its state: used whole, cut in two, and killed."""
 import random
+import signal
 import sys
 
 import numpy
@@ -112,6 +113,7 @@ def everything(directory, name="last"):
 
 if __name__ == "__main__":  # DIRECTORY TOTAL: the program that tests kill
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     with torchkeep.Run(sys.argv[1], save_every=2, durable=False) as run:
         training = Training(scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 3))
         run.track(**training.objects())
