@@ -22,6 +22,7 @@ struct Options {
   int64_t stop_at = 0;
   int64_t save_every = 40;
   int64_t check_every = 10;
+  bool save_again = false;
   uint64_t seed = 1;
   int threads = 2;
   demo::Resume mode = demo::Resume::full;
@@ -92,6 +93,10 @@ int train(const Options& options) {
         {"refused", start.refused},
         {"removed", start.removed},
         {"parameters", number_of_parameters(training)}});
+  if (options.save_again) {
+    run.save_now();
+    return run.exit_code();
+  }
   const auto stop = options.stop_at > 0 ? std::min(options.stop_at, options.steps) : options.steps;
   while (step < stop && !run.stopping()) {
     const auto loss = training.do_step(run);
@@ -109,6 +114,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--out", options.out, "directory of the checkpoints")->required();
   app.add_option("--steps", options.steps, "length of the training")->check(CLI::PositiveNumber);
   app.add_option("--stop-at", options.stop_at, "save and exit at this step already");
+  app.add_flag("--save-again", options.save_again, "save what was found, and exit without a step");
   app.add_option("--save-every", options.save_every, "steps between checkpoints")->check(CLI::PositiveNumber);
   app.add_option("--check-every", options.check_every, "steps between looks at the held-out text")
       ->check(CLI::PositiveNumber);

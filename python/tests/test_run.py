@@ -169,25 +169,6 @@ def test_gradients_between_two_steps_are_saved_on_request(tmp_path):
     assert_exact(lambda: Accumulating("SGD"), tmp_path, gradients=True)
 
 
-def test_compiled_and_wrapped_modules_have_the_names_of_the_module_inside(tmp_path):
-    training = Training()
-    names = list(training.model.state_dict())
-
-    class Compiled(torch.nn.Module):  # as torch.compile makes them, without compiling
-        def __init__(self, module):
-            super().__init__()
-            self._orig_mod = module
-
-    for number, wrapped in enumerate([Compiled(training.model), torch.nn.DataParallel(training.model)]):
-        with torchkeep.Run(tmp_path / str(number), durable=False, signals=False) as run:
-            run.track(model=wrapped, optimizer=training.optimizer)
-            run.resume()
-            run.finish_step(1)
-        state = everything(tmp_path / str(number))
-        assert list(state["model"]) == names
-        assert state["optimizer"]["param_groups"][0]["param_names"][0] == "model.first.weight"
-
-
 # ---- names, mismatches
 
 def test_optimizer_state_is_matched_by_name(tmp_path):
