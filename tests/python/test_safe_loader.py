@@ -36,6 +36,7 @@ EXPLAINED = [
     ("Can only SETITEM", "items of a dict that is not exactly a dict"),
     ("Invalid header or archive is corrupted", "safetensors"),
     ("invalid load key", "safetensors"),
+    ("safetensors is not installed", "safetensors, which torch.load leaves to the library of that name"),
     ("has no attribute", "UntypedStorage in a legacy stream, which PyTorch cannot read back"),
 ]
 # What PyTorch reads and we refuse: part of our message, and why.
