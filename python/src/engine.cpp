@@ -130,8 +130,9 @@ class PyEngine {
       return in_python(Code::invalid_argument, [&] { return to_value(nb::handle(take.get())()); });
     };
     tracked.prepare = [give](const Value& state) -> std::function<void()> {
+      const Value loaded = state.clone();  // reads the file, while other threads have the GIL
       return in_python(Code::mismatch, [&]() -> std::function<void()> {
-        const Shared change = share(nb::handle(give.get())(from_value(state, nb::none())));
+        const Shared change = share(nb::handle(give.get())(from_value(loaded, nb::none())));
         return [change] { in_python(Code::mismatch, [&] { nb::handle(change.get())(); }); };
       });
     };

@@ -8,6 +8,7 @@
 
 #include <torchkeep/state/walk.h>
 
+#include "address_map.h"
 #include "info_maker.h"
 #include "tensor_maker.h"
 
@@ -57,6 +58,7 @@ class Builder {
   struct Frame {
     Value value;
     Value attributes;
+    bool comes_again = false;
     nb::object object;  ///< a list, a dict or a tensor, made first
     std::size_t count = 0;
     std::vector<nb::object> built;
@@ -87,28 +89,32 @@ class Builder {
       default:
         break;
     }
-    nb::object& known = made_[value.id()];
-    if (known.is_valid()) return set(object, known);
-    if (value.is(Kind::string)) return set(object, known = from_text(value.as_string()));
-    if (value.is(Kind::bytearray)) {
-      return set(object, known = own(PyByteArray_FromStringAndSize(value.as_bytes().data(),
-                                                                   static_cast<Py_ssize_t>(value.as_bytes().size()))));
+    const bool comes_again = value.is_shared();
+    if (comes_again) {
+      if (const auto found = made_.find(value.id()); found != made_.end()) return set(object, found->second);
     }
-    if (value.is(Kind::sparse_tensor) || value.is(Kind::nested_tensor))
-      return set(object, known = leaves_.compound(value));
-    return make_open(value, object, known);
-  }
-
-  bool make_open(const Value& value, nb::object& object, nb::object& known) {
     Value attributes = value.attributes();
-    if (value.is(Kind::tensor) && attributes.is_none()) return set(object, known = leaves_.tensor(value));
-    enter(value, std::move(attributes));
-    return false;
+    if (!make_leaf(value, attributes, object)) {
+      enter(value, std::move(attributes), comes_again);
+      return false;
+    }
+    if (comes_again) made_[value.id()] = object;
+    return true;
   }
 
-  void enter(const Value& value, Value attributes) {
+  bool make_leaf(const Value& value, const Value& attributes, nb::object& object) {
+    if (value.is(Kind::string)) return set(object, from_text(value.as_string()));
+    if (value.is(Kind::tensor)) return attributes.is_none() && set(object, leaves_.tensor(value));
+    if (value.is(Kind::sparse_tensor) || value.is(Kind::nested_tensor)) return set(object, leaves_.compound(value));
+    if (!value.is(Kind::bytearray)) return false;
+    const std::string& bytes = value.as_bytes();
+    return set(object, own(PyByteArray_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size()))));
+  }
+
+  void enter(const Value& value, Value attributes, bool comes_again) {
     Frame& frame = frames_.emplace_back();
     frame.value = value;
+    frame.comes_again = comes_again;
     frame.attributes = std::move(attributes);
     frame.count = content_count(value) + frame.has_attributes();
     frame.built.reserve(frame.count);
@@ -146,7 +152,7 @@ class Builder {
       frame.built.pop_back();
     }
     nb::object object = finished(frame, attributes);
-    made_[frame.value.id()] = object;
+    if (frame.comes_again) made_[frame.value.id()] = object;
     return object;
   }
 
@@ -210,8 +216,8 @@ class Builder {
   }
 
   LeafMaker& leaves_;
-  std::deque<Frame> frames_;  // a deque: parts of one frame are looked at while another is added
-  std::unordered_map<const void*, nb::object> made_;  // by Value::id()
+  std::deque<Frame> frames_;     // a deque: parts of one frame are looked at while another is added
+  AddressMap<nb::object> made_;  // what comes again, by Value::id()
   std::unordered_map<std::uint64_t, nb::object> labels_;
 };
 

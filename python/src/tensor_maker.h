@@ -2,8 +2,7 @@
 // Tensor leaves -> torch.Tensor.
 #pragma once
 
-#include <unordered_map>
-
+#include "address_map.h"
 #include "leaf_maker.h"
 #include "torch_bridge.h"
 
@@ -34,7 +33,7 @@ class TensorMaker final : public LeafMaker {
   bool stays_on_cpu_ = false;  ///< whatever the storage's location
   bool goes_to_meta_ = false;
   /// By identity: an UntypedStorage, or the tensor that covers it (whose storage nobody has asked for yet).
-  std::unordered_map<const void*, nb::object> storages_;
+  AddressMap<nb::object> storages_;
 };
 
 }  // namespace torchkeep::python
