@@ -76,6 +76,7 @@ bench:  ## measure saving and loading beside PyTorch and others; a report and a 
 	@$(setup) core torch bench
 	@$(call build,release,bench)
 	@build/release/bin/bench $(ARGS)
+	@[ ! -x build/wheel/venv/bin/torchkeep ] || $(MAKE) python-bench ARGS=
 
 install:  ## install the libraries and the program torchkeep into PREFIX
 	@$(setup) core torch
