@@ -19,7 +19,7 @@ setup = $(if $(filter no,$(SETUP)),true,tools/setup)
 build = cmake --preset $(1) -ULibTorch_DIR --log-level=WARNING >/dev/null && cmake --build --preset $(1) $(if $(2),--target $(2))
 run_tests = ctest --preset $(1) -j $(JOBS)
 
-.PHONY: help demo test core python python-bench asan clang crash kill fuzz bench install format format-check clean
+.PHONY: help demo test core python python-bench asan sanitize clang crash kill fuzz bench install format format-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ demo:  ## train, kill, resume, and prove that nothing was lost (writes a page wi
 
 test:  ## build and run every test
 	@$(setup) core torch python format fuzz
-	@$(MAKE) format-check asan fuzz SETUP=no SECONDS_EACH=5
+	@$(MAKE) format-check sanitize SETUP=no
 	@$(call build,release)
 	@$(call run_tests,release)
 
@@ -66,6 +66,11 @@ kill:  ## kill a training with SIGKILL again and again (N=1000)
 	@$(setup) core torch
 	@$(call build,release,run_kill_test)
 	@TORCHKEEP_KILLS=$(or $(N),1000) TORCHKEEP_KILL_SEED=$(or $(SEED),1) build/release/bin/run_kill_test
+
+# The core's tests under the sanitizers, and every fuzzer for a few seconds: with clang out of one build, else with what there is.
+sanitize:
+	@if tools/fuzz --available; then $(call build,fuzz,all) && $(call run_tests,fuzz) && tools/fuzz 5; \
+	else $(MAKE) asan fuzz SETUP=no; fi
 
 fuzz:  ## fuzz every reader for MINUTES=n each (default 1)
 	@$(setup) core fuzz

@@ -36,8 +36,6 @@ using torchkeep::testing::FaultFs;
 using torchkeep::testing::MemoryFs;
 using torchkeep::testing::read_file;
 
-constexpr std::size_t kElements = 16;
-
 /// How one process of a run behaves; drawn by a seed.
 struct Scenario {
   RunOptions options;

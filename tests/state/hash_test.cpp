@@ -89,7 +89,7 @@ TEST(Hash, SeesEveryChangeOfContent) {
                                      List{1},
                                      List{1, 2},
                                      List{List{1}, 2},
-                                     List{List{1, 2}},
+                                     List{Value(List{1, 2})},  // not List{List{1, 2}}, which clang takes for a copy
                                      Value{{"a", 1}, {"b", 2}},
                                      Value{{"b", 2}, {"a", 1}},
                                      Value{{"a", 2}, {"b", 1}},

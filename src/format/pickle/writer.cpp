@@ -162,8 +162,9 @@ void prefetch_children(const Value& container, std::size_t next, std::size_t cou
   constexpr std::size_t kNodesAhead = 24;
   constexpr std::size_t kContentsAhead = 12;
   if (next + kNodesAhead < count) {
-    const auto* node = static_cast<const char*>(child(container, next + kNodesAhead).id());
-    for (const int line : {0, 64, 128}) __builtin_prefetch(node + line);
+    const void* id = child(container, next + kNodesAhead).id();  // null for numbers and None
+    if (const auto* node = static_cast<const char*>(id); node != nullptr)
+      for (const int line : {0, 64, 128}) __builtin_prefetch(node + line);
   }
   if (next + kContentsAhead >= count) return;
   const Value& value = child(container, next + kContentsAhead);

@@ -56,8 +56,8 @@ struct PtReadOptions {
 
 /// The layout of the file that torch.save would write for `value`: records data.pkl, .format_version,
 /// .storage_alignment, byteorder, data/0 ..., version, stored, 64-byte aligned, root folder "archive".
-/// Throws Error: unsupported (with the key path) for what PyTorch's safe loader could not read back, refused for a pickle
-/// of more than limits.max_pickle_bytes, which readers with the same limits would refuse.
+/// Throws Error: unsupported (with the key path) for what PyTorch's safe loader could not read back, refused for a
+/// pickle of more than limits.max_pickle_bytes, which readers with the same limits would refuse.
 Plan plan_pt(const Value& value, const Limits& limits = {});
 
 enum class FileFormat : std::uint8_t;
