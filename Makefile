@@ -67,15 +67,17 @@ kill:  ## kill a training with SIGKILL again and again (N=1000)
 	@$(call build,release,run_kill_test)
 	@TORCHKEEP_KILLS=$(or $(N),1000) TORCHKEEP_KILL_SEED=$(or $(SEED),1) build/release/bin/run_kill_test
 
-# The core's tests under the sanitizers, and every fuzzer for a few seconds: with clang out of one build, else with what there is.
+no_fuzzers = echo "fuzz: skipped, for clang++ with libFuzzer is not installed (tools/setup fuzz)"
+
+# The core's tests under the sanitizers, and every fuzzer for 5 seconds: out of one build, where clang has libFuzzer.
 sanitize:
 	@if tools/fuzz --available; then $(call build,fuzz,all) && $(call run_tests,fuzz) && tools/fuzz 5; \
-	else $(MAKE) asan fuzz SETUP=no; fi
+	else $(no_fuzzers); $(MAKE) asan SETUP=no; fi
 
 fuzz:  ## fuzz every reader for MINUTES=n each (default 1)
 	@$(setup) core fuzz
-	@if tools/fuzz --available; then $(call build,fuzz) && tools/fuzz $(or $(SECONDS_EACH),$$((60 * $(or $(MINUTES),1)))); \
-	else echo "fuzz: skipped, for clang++ with libFuzzer is not installed (tools/setup fuzz)"; fi
+	@if tools/fuzz --available; then $(call build,fuzz) && tools/fuzz $$((60 * $(or $(MINUTES),1))); \
+	else $(no_fuzzers); fi
 
 bench:  ## measure saving and loading beside PyTorch and others; a report and a picture (ARGS="--size quick")
 	@$(setup) core torch bench
