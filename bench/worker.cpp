@@ -6,6 +6,7 @@
 //   bench_worker SHAPES.json      {"params": [[768, 768], ...], "buffers": [...], "adam": true}
 #include <chrono>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -31,10 +32,10 @@ struct ShapesImpl final : torch::nn::Module {
   explicit ShapesImpl(const json& shapes) {
     int number = 0;
     for (const auto& shape : shapes.at("params")) {
-      register_parameter("p" + std::to_string(number++), torch::randn(shape.get<std::vector<std::int64_t>>()));
+      register_parameter(fmt::format("p{}", number++), torch::randn(shape.get<std::vector<std::int64_t>>()));
     }
     for (const auto& shape : shapes.at("buffers")) {
-      register_buffer("b" + std::to_string(number++), torch::randn(shape.get<std::vector<std::int64_t>>()));
+      register_buffer(fmt::format("b{}", number++), torch::randn(shape.get<std::vector<std::int64_t>>()));
     }
   }
 };
