@@ -5,6 +5,7 @@ import collections
 import enum
 import io
 import pathlib
+import weakref
 
 import pytest
 import torch
@@ -167,6 +168,36 @@ def test_what_is_no_checkpoint_is_an_error_and_not_a_crash(content, tmp_path):
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(torchkeep.Error, match="a.pt"):
         torchkeep.load(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("make", [
+    lambda: torch.sparse_coo_tensor([[0, 9]], [1.0, 2.0], (3,), check_invariants=False),
+    lambda: torch.sparse_coo_tensor([[0, -1]], [1.0, 2.0], (3,), check_invariants=False),
+    lambda: torch.sparse_csr_tensor([0, 1, 2], [0, 7], [1.0, 2.0], (2, 2), check_invariants=False),
+    lambda: torch.sparse_csc_tensor([0, 5, 2], [0, 1], [1.0, 2.0], (2, 2), check_invariants=False),
+    lambda: torch._nested_view_from_buffer(torch.ones(5), torch.tensor([[2], [3]]), torch.ones(2, 1, dtype=torch.int64),
+                                           torch.tensor([0, 2])).detach(),
+], ids=["coo beyond", "coo before", "csr", "csc", "nested"])
+@pytest.mark.filterwarnings("ignore")
+def test_indices_that_lead_outside_the_tensor_are_refused_and_nothing_is_kept(make, tmp_path):
+    value = make()
+    torch.save([value], tmp_path / "a.pt")
+    if value.is_nested:  # made right, and then spoilt in the file
+        content = (tmp_path / "a.pt").read_bytes()
+        offsets = torch.tensor([0, 2]).numpy().tobytes()
+        (tmp_path / "a.pt").write_bytes(content.replace(offsets, torch.tensor([0, 3]).numpy().tobytes()))
+    with pytest.raises(torchkeep.Error) as caught:
+        torchkeep.load(tmp_path / "a.pt", verify=False)
+    assert caught.value.code == "corrupt"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_loaded_sparse_tensor_goes_when_nobody_needs_it(tmp_path):
+    torch.save(torch.eye(3).to_sparse(), tmp_path / "a.pt")
+    loaded = torchkeep.load(tmp_path / "a.pt")
+    gone = weakref.ref(loaded)
+    del loaded
+    assert gone() is None
 
 
 def test_views_of_one_storage_with_different_dtypes_stay_views_of_it(tmp_path):
