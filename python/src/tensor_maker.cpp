@@ -108,23 +108,23 @@ nb::object tuple_of(const std::vector<std::int64_t>& values) {
 
 }  // namespace
 
-TensorMaker::TensorMaker(nb::handle map_location) : torch_(Torch::get()) {
+TensorMaker::TensorMaker(nb::handle map_location) {
   if (map_location.is_none()) return;
-  const bool is_place = PyUnicode_Check(map_location.ptr()) || Py_TYPE(map_location.ptr()) == torch_.device;
+  const bool is_place = PyUnicode_Check(map_location.ptr()) || Py_TYPE(map_location.ptr()) == torch().device;
   const nb::str place(map_location);
   stays_on_cpu_ = is_place && PyUnicode_CompareWithASCIIString(place.ptr(), "cpu") == 0;
   goes_to_meta_ = is_place && PyUnicode_CompareWithASCIIString(place.ptr(), "meta") == 0;
-  if (!stays_on_cpu_) restorer_ = torch_.helpers.attr("restorer")(map_location);
+  if (!stays_on_cpu_) restorer_ = torch().helpers.attr("restorer")(map_location);
 }
 
 nb::object TensorMaker::tensor(const Value& value) {
   const Tensor& leaf = value.as_tensor();
   nb::object tensor = plain(leaf);
-  if (leaf.is_conj || leaf.is_neg) tensor = torch_.helpers.attr("finish")(tensor, leaf.is_conj, leaf.is_neg);
+  if (leaf.is_conj || leaf.is_neg) tensor = torch().helpers.attr("finish")(tensor, leaf.is_conj, leaf.is_neg);
   if (leaf.is_parameter) {
-    PyObject* const arguments[] = {reinterpret_cast<PyObject*>(torch_.parameter), tensor.ptr(),
+    PyObject* const arguments[] = {reinterpret_cast<PyObject*>(torch().parameter), tensor.ptr(),
                                    leaf.requires_grad ? Py_True : Py_False};
-    return own(PyObject_Vectorcall(torch_.make_subclass.ptr(), arguments, 3, nullptr));
+    return own(PyObject_Vectorcall(torch().make_subclass.ptr(), arguments, 3, nullptr));
   }
   static const Name kRequiresGrad("requires_grad");
   if (leaf.requires_grad) check(PyObject_SetAttr(tensor.ptr(), kRequiresGrad.ptr(), Py_True));
@@ -133,13 +133,13 @@ nb::object TensorMaker::tensor(const Value& value) {
 
 nb::object TensorMaker::plain(const Tensor& leaf) {
   if (leaf.storage->location() == "meta")
-    return torch_.helpers.attr("meta")(dtype(leaf.dtype), tuple_of(leaf.sizes), tuple_of(leaf.strides));
+    return torch().helpers.attr("meta")(dtype(leaf.dtype), tuple_of(leaf.sizes), tuple_of(leaf.strides));
   const bool on_cpu = stays_on_cpu_ || (!restorer_.is_valid() && leaf.storage->location() == "cpu");
   if (!on_cpu || leaf.quantizer != nullptr || !covers(leaf)) return view(leaf);
   nb::object& known = storages_[leaf.storage->identity()];
   const auto type = dlpack_type(leaf.dtype);
   if (known.is_valid() || !type) return view(leaf);
-  nb::object tensor = lend(torch_, in_memory(leaf.storage), *type, leaf.sizes, leaf.strides);
+  nb::object tensor = lend(torch(), in_memory(leaf.storage), *type, leaf.sizes, leaf.strides);
   known = tensor;
   return tensor;
 }
@@ -149,35 +149,35 @@ nb::object TensorMaker::view(const Tensor& leaf) {
   const nb::object sizes = tuple_of(leaf.sizes);
   const nb::object strides = tuple_of(leaf.strides);
   if (leaf.quantizer == nullptr)
-    return torch_.helpers.attr("strided")(storage, dtype(leaf.dtype), leaf.storage_offset, sizes, strides);
+    return torch().helpers.attr("strided")(storage, dtype(leaf.dtype), leaf.storage_offset, sizes, strides);
   const Quantizer& quantizer = *leaf.quantizer;
   const nb::object scheme = from_text(quantizer.scheme);
   const nb::object parts =
       quantizer.scales == nullptr
           ? nb::object(nb::make_tuple(scheme, quantizer.scale, quantizer.zero_point))
           : nb::object(nb::make_tuple(scheme, plain(*quantizer.scales), plain(*quantizer.zero_points), quantizer.axis));
-  return torch_.helpers.attr("quantized")(storage, dtype(leaf.dtype), leaf.storage_offset, sizes, strides, parts);
+  return torch().helpers.attr("quantized")(storage, dtype(leaf.dtype), leaf.storage_offset, sizes, strides, parts);
 }
 
 /// The torch.UntypedStorage that stands for a storage of the file.
 nb::object TensorMaker::untyped(const StoragePtr& storage) {
   static const Name kStorage("untyped_storage");
   nb::object& known = storages_[storage->identity()];
-  if (known.is_valid() && Py_TYPE(known.ptr()) == torch_.untyped_storage) return known;
+  if (known.is_valid() && Py_TYPE(known.ptr()) == torch().untyped_storage) return known;
   if (known.is_valid()) return known = call_method(known.ptr(), kStorage);
   if (goes_to_meta_) {  // nobody will ask for the bytes
-    const nb::handle type(reinterpret_cast<PyObject*>(torch_.untyped_storage));
+    const nb::handle type(reinterpret_cast<PyObject*>(torch().untyped_storage));
     return known = type(storage->nbytes(), nb::arg("device") = "meta");
   }
   if (storage->nbytes() == 0) {
-    known = own(PyObject_CallFunction(reinterpret_cast<PyObject*>(torch_.untyped_storage), "i", 0));
+    known = own(PyObject_CallFunction(reinterpret_cast<PyObject*>(torch().untyped_storage), "i", 0));
   } else {
     const auto nbytes = static_cast<std::int64_t>(storage->nbytes());
-    known = call_method(lend(torch_, in_memory(storage), {1, 8, 1}, {nbytes}, {1}).ptr(), kStorage);
+    known = call_method(lend(torch(), in_memory(storage), {1, 8, 1}, {nbytes}, {1}).ptr(), kStorage);
   }
   const bool on_cpu = stays_on_cpu_ || (!restorer_.is_valid() && storage->location() == "cpu");
   if (on_cpu) return known;
-  const nb::object restorer = restorer_.is_valid() ? restorer_ : torch_.helpers.attr("restorer")(nb::none());
+  const nb::object restorer = restorer_.is_valid() ? restorer_ : torch().helpers.attr("restorer")(nb::none());
   return known = restorer(known, from_text(storage->location()));
 }
 
@@ -197,29 +197,29 @@ nb::object TensorMaker::part(const Value& value) {
 nb::object TensorMaker::compound(const Value& value) {
   if (value.is(Kind::nested_tensor)) {
     const NestedTensor& nested = value.as_nested_tensor();
-    return torch_.helpers.attr("nested")(part(nested.buffer), part(nested.sizes), part(nested.strides),
-                                         part(nested.offsets));
+    return torch().helpers.attr("nested")(part(nested.buffer), part(nested.sizes), part(nested.strides),
+                                          part(nested.offsets));
   }
   const SparseTensor& sparse = value.as_sparse_tensor();
   const nb::object coalesced =
       sparse.is_coalesced ? nb::object(nb::bool_(*sparse.is_coalesced)) : nb::object(nb::none());
-  return torch_.helpers.attr("sparse")(from_text(sparse.layout), part(sparse.indices), part(sparse.plain),
-                                       part(sparse.values), tuple_of(sparse.sizes), coalesced);
+  return torch().helpers.attr("sparse")(from_text(sparse.layout), part(sparse.indices), part(sparse.plain),
+                                        part(sparse.values), tuple_of(sparse.sizes), coalesced);
 }
 
 nb::object TensorMaker::device(const Device& device) {
-  return own(PyObject_CallOneArg(reinterpret_cast<PyObject*>(torch_.device), from_text(device.name).ptr()));
+  return own(PyObject_CallOneArg(reinterpret_cast<PyObject*>(torch().device), from_text(device.name).ptr()));
 }
 
 nb::object TensorMaker::size(const nb::object& tuple) {
-  return own(PyObject_CallOneArg(reinterpret_cast<PyObject*>(torch_.size), tuple.ptr()));
+  return own(PyObject_CallOneArg(reinterpret_cast<PyObject*>(torch().size), tuple.ptr()));
 }
 
 nb::object TensorMaker::opaque(const Value& value, std::span<const nb::object>) {
   const Opaque& object = value.as_opaque();
   if (object.form == Opaque::Form::persistent && object.args.is(Kind::tensor)) {
     const Tensor& all = object.args.as_tensor();
-    return torch_.helpers.attr("typed_storage")(untyped(all.storage), dtype(all.dtype));
+    return torch().helpers.attr("typed_storage")(untyped(all.storage), dtype(all.dtype));
   }
   value.fail(Code::refused, fmt::format("an object of class {}.{}", object.module, object.name));
 }

@@ -16,21 +16,22 @@ class TensorMaker final : public LeafMaker {
   nb::object tensor(const Value& value) override;
   nb::object with_attributes(const Value& value, nb::object tensor, const nb::object& attributes) override;
   nb::object compound(const Value& value) override;
-  nb::object dtype(DType dtype) override { return torch_.dtype(dtype); }
+  nb::object dtype(DType dtype) override { return torch().dtype(dtype); }
   nb::object device(const Device& device) override;
   nb::object size(const nb::object& tuple) override;
   nb::object opaque(const Value& value, std::span<const nb::object> parts) override;
 
  private:
+  const Torch& torch() { return torch_ != nullptr ? *torch_ : *(torch_ = &Torch::get()); }
   nb::object plain(const Tensor& leaf);
   nb::object view(const Tensor& leaf);
   nb::object direct(const Tensor& leaf);
   nb::object untyped(const StoragePtr& storage);
   nb::object part(const Value& value);
 
-  const Torch& torch_;
-  nb::object restorer_;        ///< torch's own, None where everything stays on or goes to the CPU
-  bool stays_on_cpu_ = false;  ///< whatever the storage's location
+  const Torch* torch_ = nullptr;  ///< found when the first tensor is made: plain data needs no PyTorch
+  nb::object restorer_;           ///< torch's own, None where everything stays on or goes to the CPU
+  bool stays_on_cpu_ = false;     ///< whatever the storage's location
   bool goes_to_meta_ = false;
   /// By identity: an UntypedStorage, or the tensor that covers it (whose storage nobody has asked for yet).
   AddressMap<nb::object> storages_;

@@ -59,9 +59,29 @@ def test_pytorch_is_not_needed(path):
                "print(torchkeep.inspect(sys.argv[1])['model']['weight'])\n"
                "torchkeep.verify(sys.argv[1])\n"
                "torchkeep.save({'step': 8, 'list': [1, (2.5, None)]}, sys.argv[1])\n"
-               "print(torchkeep.inspect(sys.argv[1])['step'])\n")
+               "print(torchkeep.inspect(sys.argv[1])['step'], torchkeep.load(sys.argv[1])['list'])\n")
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["Parameter float32 [2, 3]", "8"], done.stderr
+    assert done.stdout.splitlines() == ["Parameter float32 [2, 3]", "8 [1, (2.5, None)]"], done.stderr
+
+
+def test_a_run_of_plain_data_needs_no_pytorch(tmp_path):
+    program = ("import sys\n"
+               "sys.modules['torch'] = None\n"
+               "import torchkeep\n"
+               "class Count:\n"
+               "    value = 0\n"
+               "    state_dict = lambda self: {'value': self.value}\n"
+               "    load_state_dict = lambda self, state: setattr(self, 'value', state['value'])\n"
+               "for total in (3, 5):\n"
+               "    count = Count()\n"
+               "    with torchkeep.Run(sys.argv[1], save_every=2, durable=False) as run:\n"
+               "        run.track(count=count)\n"
+               "        for step in run.steps(total):\n"
+               "            count.value += 1\n"
+               "            run.finish_step()\n"
+               "    print(step, count.value)\n")
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["2 3", "4 5"], done.stderr
 
 
 def test_importing_torchkeep_does_not_import_torch():
