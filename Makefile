@@ -19,7 +19,7 @@ setup = $(if $(filter no,$(SETUP)),true,tools/setup)
 build = cmake --preset $(1) -ULibTorch_DIR --log-level=WARNING >/dev/null && cmake --build --preset $(1) $(if $(2),--target $(2))
 run_tests = ctest --preset $(1) -j $(JOBS)
 
-.PHONY: help demo test core python python-bench asan sanitize clang crash kill fuzz bench install format format-check clean
+.PHONY: help demo test core python python-bench asan tsan sanitize clang crash kill fuzz bench install format format-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ asan:  ## test the core under the address and undefined-behaviour sanitizers
 	@$(setup) core
 	@$(call build,asan)
 	@$(call run_tests,asan)
+
+tsan:  ## test the saves in the background under the thread sanitizer
+	@$(setup) core
+	@$(call build,tsan)
+	@$(call run_tests,tsan)
 
 clang:  ## build and run every test with clang
 	@$(setup) core torch python clang

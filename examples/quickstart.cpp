@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
   tk::lr_scheduler::CosineAnnealingLR cosine(adam, {.T_max = 6});
   const torch::Tensor x = torch::randn({64, 4}), y = x.sum(1, true);
 
-  auto run = tk::Run::open("runs/line", {.save_every = 2});
+  auto run = tk::Run::open("runs/line", {.save_every = 2, .background = false});
   run.track("model", model);
   run.track("optimizer", adam);
   run.track("scheduler", cosine);

@@ -85,6 +85,7 @@ class OptionReader {
 
 RunOptions options_from(const nb::dict& given) {
   RunOptions options;
+  options.background = false;  // Python's optimizers pass no gate
   OptionReader reader(given);
   reader.take("save_every", options.save_every);
   reader.take("save_seconds", options.save_seconds);

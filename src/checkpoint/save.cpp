@@ -29,9 +29,9 @@ void save(const Value& value, const std::string& path, const SaveOptions& option
   Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
   const auto fill = [&](File& file) {
     write_plan(plan, file);
-    if (!options.read_back) return;
-    if (options.durable) file.sync();
-    verify(file.path(), {.fs = &fs, .threads = options.threads});
+    if (options.durable && (options.read_back || options.consent)) file.sync();
+    if (options.read_back) verify(file.path(), {.fs = &fs, .threads = options.threads});
+    if (options.consent) options.consent();
   };
   publish(fs, path, fill,
           {.durable = options.durable, .size = plan.file_size, .write_path = write_path(options, plan.file_size)});

@@ -7,19 +7,26 @@
 #include <torchkeep/checkpoint/checkpoint.h>
 
 #include "places.h"
+#include "snapshot.h"
 
 namespace torchkeep {
 
-CommitReport commit(Fs& fs, const RunOptions& options, const CommitRequest& request) {
-  CommitReport report{.step = request.step, .path = request.path, .error = {}, .bytes = 0, .seconds = 0};
+CommitReport commit(Fs& fs, const RunOptions& options, const CommitRequest& request,
+                    const std::function<void()>& consent) {
+  CommitReport report{.step = request.step, .path = request.path};
   const auto begin = std::chrono::steady_clock::now();
   try {
-    save(request.checkpoint, request.path, {.durable = options.durable, .read_back = options.read_back, .fs = &fs});
+    save(request.checkpoint, request.path,
+         {.durable = options.durable, .read_back = options.read_back, .fs = &fs, .consent = consent});
     if (const auto status = fs.status(request.path)) report.bytes = status->size;
   } catch (const Error& error) {
     report.error = error.at(at_file(request.path));
   } catch (const std::bad_alloc&) {
     report.error = Error(Code::io, "not enough memory to save", at_file(request.path));
+  } catch (const CalledOff&) {
+    report.error = Error(Code::io, "called off", at_file(request.path));
+  } catch (const std::exception& error) {
+    report.error = Error(Code::io, error.what(), at_file(request.path));
   }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return report;

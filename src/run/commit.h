@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <torchkeep/files/fs.h>
 #include <torchkeep/run/options.h>
@@ -22,12 +24,18 @@ struct CommitRequest {
 struct CommitReport {
   std::int64_t step = 0;
   std::string path;
-  std::optional<Error> error;  ///< nothing: the checkpoint is saved
+  std::optional<Error> error{};  ///< nothing: the checkpoint is saved
   std::uint64_t bytes = 0;
   double seconds = 0;
+  bool background = false;
+  double blocked_seconds = 0;          ///< that the training waited
+  std::uint64_t staged_bytes = 0;      ///< that were copied aside
+  std::vector<std::string> changed{};  ///< key paths of what changed while it was written: then nothing is saved
 };
 
-/// Saves as `options` say. Errors are in the report.
-CommitReport commit(Fs& fs, const RunOptions& options, const CommitRequest& request);
+/// Saves as `options` say. Errors are in the report. `consent` as in SaveOptions; it may throw CalledOff, and then
+/// nothing is saved.
+CommitReport commit(Fs& fs, const RunOptions& options, const CommitRequest& request,
+                    const std::function<void()>& consent = {});
 
 }  // namespace torchkeep

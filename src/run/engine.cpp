@@ -5,6 +5,8 @@
 #include <chrono>
 #include <csignal>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <set>
 #include <vector>
 
 #include <torchkeep/files/lock.h>
@@ -13,20 +15,21 @@
 #include <torchkeep/run/engine.h>
 #include <torchkeep/run/names.h>
 
-#include "commit.h"
+#include "check_options.h"
 #include "metrics_log.h"
 #include "places.h"
 #include "provenance.h"
 #include "recover.h"
 #include "restore.h"
 #include "retain.h"
+#include "save_log.h"
+#include "saver.h"
 
 namespace torchkeep {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kDefaultSaveSeconds = 600;
 constexpr int kNoStop = -1;  // otherwise the signal that asks for it, or 0
 
 std::string reason_in_words(int signal) {
@@ -44,19 +47,6 @@ std::string reason_in_words(int signal) {
   }
 }
 
-RunOptions checked(RunOptions options) {
-  const auto require = [](bool holds, const char* message) {
-    if (!holds) throw Error(Code::invalid_argument, message);
-  };
-  require(options.save_every >= 0 && options.save_seconds >= 0, "expected save_every and save_seconds to be 0 or more");
-  require(options.keep_last >= 0 && options.keep_every >= 0 && options.keep_best >= 0,
-          "expected keep_last, keep_every and keep_best to be 0 or more");
-  require(options.keep_best == 0 || !options.best_metric.empty(), "keep_best needs best_metric, the name of a metric");
-  require(options.stop_after_failures >= 0, "expected stop_after_failures to be 0 or more");
-  if (options.save_every == 0 && options.save_seconds == 0) options.save_seconds = kDefaultSaveSeconds;
-  return options;
-}
-
 }  // namespace
 
 struct Engine::Impl {
@@ -65,7 +55,9 @@ struct Engine::Impl {
   Fs& fs;
   std::unique_ptr<Lock> lock;
   MetricsLog log;
+  SaveLog save_log;
   Retention retention;
+  Saver saver;
   std::vector<TrackedItem> items;
   Value provenance = Value::mapping(Kind::dict);
 
@@ -76,7 +68,10 @@ struct Engine::Impl {
   std::vector<std::int64_t> resumed_at;        ///< steps at which this run was continued, ever
   bool dirty = false;                          ///< steps were made since
   Clock::time_point last_save;
-  int failures = 0;  ///< in a row
+  std::optional<SaveMetrics> last_metrics;         ///< of the last save that succeeded
+  std::set<std::string, std::less<>> passed_gate;  ///< since the last save
+  bool take_again = false;                         ///< a save was dropped, for its state changed meanwhile
+  int failures = 0;                                ///< in a row
   bool stopping = false;
   bool finished = false;
   std::atomic<int> stop_requested{kNoStop};
@@ -87,7 +82,9 @@ struct Engine::Impl {
         options(checked(std::move(chosen))),
         fs(options.fs != nullptr ? *options.fs : posix_fs()),
         log(fs, directory),
-        retention(fs, directory, options) {}
+        save_log(fs, directory),
+        retention(fs, directory, options),
+        saver(fs, options) {}
 
   bool writes() const noexcept { return options.role == Role::writer; }
   std::string path_of(std::string_view name) const { return in_directory(directory, name); }
@@ -203,8 +200,9 @@ struct Engine::Impl {
     dirty = true;
     finished = false;
     if (writes() && !plain.empty()) warn(log.append(step, plain));
+    look();
     const bool stop = stop_requested.load() != kNoStop;
-    if (writes() && (stop || due)) save();
+    if (writes() && (stop || due || take_again)) save(stop);
     if (stop) stop_now();
   }
 
@@ -233,23 +231,55 @@ struct Engine::Impl {
     return checkpoint;
   }
 
-  /// A save of the current state, start to end. Its middle part, commit(), needs nothing of this object.
-  bool save() {
+  /// Starts a save of the current state. True when that worked; with `to_its_end`, when the state is saved.
+  bool save(bool to_its_end) {
+    settle();
     warn(log.sync());  // before the commit: a resume finds the lines of all steps up to its own
-    CommitReport report{.step = step, .path = path_of(names::checkpoint(step)), .error = {}, .bytes = 0, .seconds = 0};
+    CommitReport failed{.step = step, .path = path_of(names::checkpoint(step))};
+    const bool streaming = may_stream();
+    passed_gate.clear();
+    take_again = false;
+    last_save = Clock::now();  // also of a save that fails: the next try comes when the next one is due
     try {
       lock->confirm();
-      report = commit(fs, options, {.step = step, .path = report.path, .checkpoint = state()});
+      saver.begin({.step = step, .path = failed.path, .checkpoint = state()}, streaming);
+      return to_its_end || !options.background ? settle() : true;
     } catch (const Error& error) {
-      report.error = error;
+      failed.error = error;
     } catch (const std::exception& error) {  // of a tracked object, or no memory for its state
-      report.error = Error(Code::io, fmt::format("the state could not be taken: {}", error.what()));
+      failed.error = Error(Code::io, fmt::format("the state could not be taken: {}", error.what()));
     }
-    return collect(report);
+    return collect(failed);
+  }
+
+  /// The first save copies everything; then memory that changes behind gates only is read where it lies, if they were
+  /// all passed since the last save.
+  bool may_stream() const {
+    bool gated = false;
+    for (const TrackedItem& item : items) {
+      if (item.tracked.gated && !passed_gate.contains(item.name)) return false;
+      gated = gated || item.tracked.gated;
+    }
+    return gated && last_metrics.has_value();
+  }
+
+  void gate(std::string_view name) {
+    passed_gate.emplace(name);
+    saver.gate();
+  }
+
+  /// Learns what became of the save under way, without waiting.
+  void look() {
+    if (const auto done = saver.poll()) collect(*done);
+  }
+  /// Waits for it; true unless it failed.
+  bool settle() {
+    const auto done = saver.wait();
+    return !done || collect(*done);
   }
 
   bool collect(const CommitReport& done) {
-    last_save = Clock::now();  // also of a failed one: the next try comes when the next save is due
+    if (!done.changed.empty()) return drop(done);
     if (done.error) {
       ++failures;
       report(Event::Kind::save_failed,
@@ -264,14 +294,33 @@ struct Engine::Impl {
     dirty = dirty && done.step != step;
     saved = done.step;
     retention.forget(done.step);
+    last_metrics = SaveMetrics{.step = done.step,
+                               .bytes = done.bytes,
+                               .seconds = done.seconds,
+                               .blocked_seconds = done.blocked_seconds,
+                               .staged_bytes = done.staged_bytes,
+                               .background = done.background};
+    save_log.append(*last_metrics);
     report({.kind = Event::Kind::saved,
             .message = fmt::format("saved {} ({} bytes in {:.3f} s)", done.path, done.bytes, done.seconds),
             .step = done.step,
             .path = done.path,
             .bytes = done.bytes,
-            .seconds = done.seconds});
+            .seconds = done.seconds,
+            .blocked_seconds = done.blocked_seconds,
+            .staged_bytes = done.staged_bytes});
     prune();
     return true;
+  }
+
+  /// Not a failure: nobody was told that it is saved, and it is saved again.
+  bool drop(const CommitReport& done) {
+    take_again = true;
+    warn(
+        fmt::format("the checkpoint of step {} was dropped, for {} changed while it was written, not in run.step(): "
+                    "from now on copied before finish_step() returns; the state is saved again",
+                    done.step, fmt::join(done.changed, ", ")));
+    return false;
   }
 
   void give_up_after_failures() {
@@ -299,7 +348,8 @@ struct Engine::Impl {
 
   void finish() {
     require_resumed();
-    if (writes() && (dirty || !saved)) save();
+    settle();
+    if (writes() && (dirty || !saved)) save(true);
     if (stop_requested.load() != kNoStop) return stop_now();
     if (stopping || finished || (writes() && dirty)) return;
     finished = true;
@@ -350,9 +400,17 @@ void Engine::finish_step(std::int64_t step, const Value& metrics) {
 }
 bool Engine::save_now() {
   impl_->require_resumed();
-  return impl_->writes() && impl_->save();
+  return impl_->writes() && impl_->save(true);
 }
-void Engine::wait() {}
+void Engine::gate(std::string_view name) {
+  impl_->gate(name);
+}
+void Engine::wait() {
+  impl_->settle();
+}
+const std::optional<SaveMetrics>& Engine::last_save() const noexcept {
+  return impl_->last_metrics;
+}
 void Engine::finish() {
   impl_->finish();
 }

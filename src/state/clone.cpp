@@ -3,6 +3,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include <torchkeep/state/rewrite.h>
+
 #include "node.h"
 #include "rebuild.h"
 
@@ -88,6 +90,10 @@ class Rebuilder {
 
 Value detail::rebuild(const Value& value, const TensorChange& change) {
   return Rebuilder(change).run(value);
+}
+
+Value with_storages(const Value& value, const std::function<StoragePtr(const StoragePtr&)>& change) {
+  return detail::rebuild(value, [&change](Tensor& tensor) { tensor.storage = change(tensor.storage); });
 }
 
 Value Value::clone() const {

@@ -57,13 +57,15 @@ void walk_into(const std::string& prefix, const Module& module, std::vector<Modu
   }
 }
 
-void add_tensor(Value& dict, const NamedTensor& named) {
+void add_tensor(Value& dict, const NamedTensor& named, bool is_parameter) {
   if (dict.contains(named.name)) {
     throw Error(Code::invalid_argument, "the module has two parameters or buffers of this name",
                 {.file = {}, .record = {}, .offset = {}, .key = named.name});
   }
   try {
-    dict.set(named.name, detached_leaf(named.tensor));
+    // Buffers change in forward, which no gate guards.
+    dict.set(named.name,
+             is_parameter ? counted_leaf(named.tensor, named.tensor.requires_grad()) : detached_leaf(named.tensor));
   } catch (const Error& error) {
     throw error.at({.file = {}, .record = {}, .offset = {}, .key = named.name});
   }
@@ -284,8 +286,8 @@ Value state_dict(const Module& module) {
   Value dict = Value::mapping(Kind::ordered_dict);
   Value metadata = Value::mapping(Kind::ordered_dict);
   for (const ModuleNode& node : walk(module)) {
-    for (const NamedTensor& named : node.parameters) add_tensor(dict, named);
-    for (const NamedTensor& named : node.buffers) add_tensor(dict, named);
+    for (const NamedTensor& named : node.parameters) add_tensor(dict, named, true);
+    for (const NamedTensor& named : node.buffers) add_tensor(dict, named, false);
     metadata.set(node.prefix, Value{{"version", version_of(*node.module)}});
   }
   dict.set_attributes(Value{{"_metadata", metadata}});

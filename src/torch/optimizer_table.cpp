@@ -244,7 +244,7 @@ Value write_state(const OptimizerRow& row, const OptimizerParamState& state, con
     if (field.step != nullptr) {
       dict.set(field.name, step_value(field.step(fields)));
     } else if (const at::Tensor& tensor = field.tensor(fields); tensor.defined()) {
-      dict.set(field.name, detached_leaf(tensor));
+      dict.set(field.name, counted_leaf(tensor, true));
     }
   }
   return dict;

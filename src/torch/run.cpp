@@ -114,13 +114,15 @@ struct Run::Impl {
     }
   }
 
-  void check_optimizer(const torch::optim::Optimizer& optimizer) {
+  /// The name it is tracked as.
+  std::string_view name_of(const torch::optim::Optimizer& optimizer) {
     for (const TrackedOptimizer& one : tracked.optimizers) {
-      if (one.optimizer.get() == &optimizer) return;
+      if (one.optimizer.get() == &optimizer) return one.name;
     }
     if (strangers.insert(&optimizer).second) {
       warn("step() was called with an optimizer that is not tracked: its state will not be saved");
     }
+    return {};
   }
 };
 
@@ -150,9 +152,10 @@ void Run::track_optimizer(const std::string& name, std::shared_ptr<torch::optim:
     throw Error(Code::invalid_argument, fmt::format("the optimizer to track as '{}' is empty", name));
   }
   Impl* const impl = impl_.get();
-  impl->track(
-      name, {.capture = [impl, optimizer] { return impl->optimizer_state(*optimizer); },
-             .prepare = [impl, optimizer](const Value& value) { return impl->prepare_optimizer(*optimizer, value); }});
+  impl->track(name,
+              {.capture = [impl, optimizer] { return impl->optimizer_state(*optimizer); },
+               .prepare = [impl, optimizer](const Value& value) { return impl->prepare_optimizer(*optimizer, value); },
+               .gated = true});
   impl->tracked.optimizers.push_back({name, std::move(optimizer)});
 }
 
@@ -220,7 +223,7 @@ std::int64_t Run::resume() {
 }
 
 at::Tensor Run::step(torch::optim::Optimizer& optimizer, torch::optim::Optimizer::LossClosure closure) {
-  impl_->check_optimizer(optimizer);
+  impl_->engine.gate(impl_->name_of(optimizer));
   return optimizer.step(std::move(closure));
 }
 
@@ -235,6 +238,9 @@ bool Run::save_now() {
 }
 void Run::wait() {
   impl_->engine.wait();
+}
+const std::optional<SaveMetrics>& Run::last_save() const noexcept {
+  return impl_->engine.last_save();
 }
 void Run::finish() {
   impl_->take_signals();

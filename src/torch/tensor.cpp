@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <torchkeep/state/watched.h>
 #include <torchkeep/torch/tensor.h>
 
 #include "compat.h"
@@ -15,9 +16,10 @@ namespace torchkeep {
 namespace {
 
 /// The memory of live tensors; keeps LibTorch's storage alive.
-class LiveStorage final : public Storage {
+template <class Base>
+class LiveMemory : public Base {
  public:
-  explicit LiveStorage(c10::Storage storage) : storage_(std::move(storage)), location_(storage_.device().str()) {}
+  explicit LiveMemory(c10::Storage storage) : storage_(std::move(storage)), location_(storage_.device().str()) {}
 
   std::uint64_t nbytes() const noexcept override { return storage_.nbytes(); }
   const std::byte* data() const noexcept override {
@@ -53,6 +55,28 @@ class LiveStorage final : public Storage {
   std::string location_;
 };
 
+using LiveStorage = LiveMemory<Storage>;
+
+/// The same, with the version counter of the tensor that training writes to.
+class CountedStorage final : public LiveMemory<WatchedStorage> {
+ public:
+  CountedStorage(const at::Tensor& tensor, bool trained)
+      : LiveMemory(tensor.storage()), tensor_(tensor), trained_(trained) {}
+
+  Mark mark() const override {
+    const c10::StorageImpl* const now = tensor_.storage().unsafeGetStorageImpl();
+    // Inference tensors have no counter.
+    const auto version =
+        tensor_.is_inference() ? 0 : tensor_.unsafeGetTensorImpl()->version_counter().current_version();
+    return {.version = version, .data = now->data(), .nbytes = now->nbytes()};
+  }
+  bool is_trained() const noexcept override { return trained_; }
+
+ private:
+  at::Tensor tensor_;
+  bool trained_;
+};
+
 [[noreturn]] void fail_kind(const at::Tensor& tensor, std::string_view kind) {
   throw Error(Code::unsupported, fmt::format("a {} tensor of shape {} cannot be kept: only strided tensors with memory "
                                              "of their own can",
@@ -68,6 +92,18 @@ void check_supported(const at::Tensor& tensor) {
   if (tensor.is_quantized()) fail_kind(tensor, "quantized");
   if (tensor.is_meta()) fail_kind(tensor, "meta");
   if (!tensor.has_storage()) fail_kind(tensor, "storage-less");
+}
+
+Tensor leaf_over(const at::Tensor& tensor, StoragePtr storage) {
+  Tensor leaf;
+  leaf.dtype = to_dtype(tensor.scalar_type());
+  leaf.sizes = tensor.sizes().vec();
+  leaf.strides = tensor.strides().vec();
+  leaf.storage_offset = tensor.storage_offset();
+  leaf.storage = std::move(storage);
+  leaf.is_conj = tensor.is_conj();
+  leaf.is_neg = tensor.is_neg();
+  return leaf;
 }
 
 /// First byte of the elements in the storage, and how many bytes they span.
@@ -157,15 +193,14 @@ Tensor to_leaf(const at::Tensor& tensor) {
 Tensor detached_leaf(const at::Tensor& tensor) {
   return at_the_edge([&] {
     check_supported(tensor);
-    Tensor leaf;
-    leaf.dtype = to_dtype(tensor.scalar_type());
-    leaf.sizes = tensor.sizes().vec();
-    leaf.strides = tensor.strides().vec();
-    leaf.storage_offset = tensor.storage_offset();
-    leaf.storage = std::make_shared<LiveStorage>(tensor.storage());
-    leaf.is_conj = tensor.is_conj();
-    leaf.is_neg = tensor.is_neg();
-    return leaf;
+    return leaf_over(tensor, std::make_shared<LiveStorage>(tensor.storage()));
+  });
+}
+
+Tensor counted_leaf(const at::Tensor& tensor, bool trained) {
+  return at_the_edge([&] {
+    check_supported(tensor);
+    return leaf_over(tensor, std::make_shared<CountedStorage>(tensor, trained));
   });
 }
 

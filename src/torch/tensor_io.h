@@ -27,6 +27,8 @@ void read_live(const std::vector<ReadRequest>& requests);
 
 /// The leaf of a live tensor without its requires_grad flag, as state dicts hold it.
 Tensor detached_leaf(const at::Tensor& tensor);
+/// The same over WatchedStorage: of what changes in optimizer steps. `trained`: in every one of them.
+Tensor counted_leaf(const at::Tensor& tensor, bool trained);
 
 /// "(3, 4)".
 std::string shape_text(c10::IntArrayRef sizes);

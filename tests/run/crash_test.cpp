@@ -44,6 +44,7 @@ struct Scenario {
   int again_every = 0;         ///< saves so-many-th steps twice; 0: none
   bool finishes = false;
   bool damaged_start = false;  ///< the newest checkpoint is bad when the first process starts
+  bool waits = true;           ///< for every save; else what is written and what is trained overlap
 
   static Scenario draw(std::uint64_t seed) {
     std::mt19937_64 random(seed);
@@ -62,6 +63,8 @@ struct Scenario {
     scenario.again_every = up_to(1) * (1 + up_to(3));
     scenario.finishes = up_to(1) == 1;
     scenario.damaged_start = up_to(3) == 0;
+    scenario.waits = up_to(1) == 0;
+    scenario.options.background = scenario.waits ? up_to(1) == 1 : true;
     return scenario;
   }
 };
@@ -81,6 +84,29 @@ Disk damaged_disk(const RunOptions& options, std::int64_t& newest_good) {
   return fs.disk();
 }
 
+/// Without the log of saves, which nothing depends on: its lines, never synced, would only multiply the images.
+class WithoutSaveLog final : public FaultFs {
+ public:
+  explicit WithoutSaveLog(Fs& inner) : FaultFs(inner, {}) {}
+  std::unique_ptr<File> open_write(const std::string& path) override {
+    return path.ends_with("saves.jsonl") ? std::make_unique<Nothing>(path) : FaultFs::open_write(path);
+  }
+
+ private:
+  class Nothing final : public File {
+   public:
+    explicit Nothing(std::string path) : path_(std::move(path)) {}
+    void write_at(std::uint64_t, Bytes) override {}
+    bool reserve(std::uint64_t) override { return true; }
+    void sync() override {}
+    void close() override {}
+    const std::string& path() const noexcept override { return path_; }
+
+   private:
+    std::string path_;
+  };
+};
+
 /// What happened in a recorded run, apart from what is on the disk.
 struct Record {
   std::unique_ptr<CrashFs> crash;
@@ -95,10 +121,11 @@ Record record(const Scenario& scenario, Disk start, std::int64_t start_step, con
   record.crash = std::make_unique<CrashFs>(std::move(start));
   record.crash->acknowledge(static_cast<int>(start_step));
   const std::unique_ptr<Fs> wrapped = wrap ? wrap(record.crash->fs()) : nullptr;
-  Fs& fs = wrapped ? *wrapped : record.crash->fs();
+  WithoutSaveLog fs(wrapped ? *wrapped : record.crash->fs());
   int saves = 0;
   for (const int steps : scenario.processes) {
     FakeRun run(fs, scenario.options);
+    run.waits = scenario.waits;
     const auto acknowledge = [&](std::size_t from) {
       for (std::size_t i = from; i < run.log.events.size(); ++i) {
         if (run.log.events[i].kind != Event::Kind::saved) continue;

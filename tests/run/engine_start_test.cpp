@@ -73,7 +73,7 @@ TEST(Run, NothingButTheDocumentedFilesIsInItsDirectory) {
     run.train(5);
     run.engine.finish();
   }
-  EXPECT_EQ(fs.list("/run"), (std::vector<std::string>{".lock", "finished-00000005", "metrics.jsonl",
+  EXPECT_EQ(fs.list("/run"), (std::vector<std::string>{".lock", "finished-00000005", "metrics.jsonl", "saves.jsonl",
                                                        "step-00000004.pt", "step-00000005.pt"}));
 }
 

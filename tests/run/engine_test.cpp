@@ -43,6 +43,7 @@ TEST(SavePolicy, AMultipleThatIsJumpedOverIsSavedAtTheNextStep) {
   MemoryFs fs;
   FakeRun run(fs, {.save_every = 10, .keep_last = 0});
   for (const std::int64_t step : {7, 14, 19, 21, 45}) run.engine.finish_step(step);
+  run.engine.wait();
   EXPECT_EQ(steps_in(fs), (Steps{14, 21, 45}));
 }
 

@@ -43,10 +43,13 @@ struct Outcome {
   std::string warnings;
 };
 
-Outcome train_on(Fs& fs) {
+enum class Saves { in_turn, beside_the_training };
+
+Outcome train_on(Fs& fs, Saves saves) {
   Outcome outcome;
   try {
     FakeRun run(fs, kOptions);
+    run.waits = saves == Saves::in_turn;
     outcome.told_saved = run.engine.step();
     try {
       run.train(12);
@@ -77,7 +80,8 @@ void expect_nothing_lost(MemoryFs& disk, const Outcome& outcome, const std::stri
   for (const std::string& name : disk.list("/run")) EXPECT_EQ(name.find(".tmp-"), std::string::npos) << story;
 }
 
-void every_call_fails(int error, bool ever_after, Fault::When when, bool through_ring = false) {
+void every_call_fails(int error, bool ever_after, Fault::When when, bool through_ring = false,
+                      Saves saves = Saves::in_turn) {
   const Disk start = killed_run();
   bool happened = true;
   std::size_t call = 1;
@@ -88,7 +92,7 @@ void every_call_fails(int error, bool ever_after, Fault::When when, bool through
     {
       FaultFs fs(disk, {.call = call, .error = error, .and_ever_after = ever_after, .when = when});
       torchkeep::testing::RingFs ring(fs, {.block_size = 1024, .alignment = 64});
-      outcome = train_on(through_ring ? static_cast<Fs&>(ring) : fs);
+      outcome = train_on(through_ring ? static_cast<Fs&>(ring) : fs, saves);
       happened = fs.happened();
       if (happened) story = "call " + std::to_string(call) + ": " + fs.calls().at(call - 1);
     }
@@ -118,6 +122,13 @@ TEST(RunOnAFailingDisk, SurvivesTheSameThroughARingOfBlocks) {
   every_call_fails(ENOSPC, false, Fault::When::before, true);
   every_call_fails(EIO, false, Fault::When::after, true);
   every_call_fails(ENOSPC, true, Fault::When::halfway, true);
+}
+
+TEST(RunOnAFailingDisk, SurvivesTheSameWhileTheTrainingGoesOn) {
+  for (const bool ever_after : {false, true}) {
+    every_call_fails(ENOSPC, ever_after, Fault::When::halfway, false, Saves::beside_the_training);
+    every_call_fails(EIO, ever_after, Fault::When::before, false, Saves::beside_the_training);
+  }
 }
 
 TEST(RunOnAFullDisk, TellsTheNumbersAndContinuesWhenThereIsRoomAgain) {

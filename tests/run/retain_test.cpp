@@ -96,6 +96,7 @@ TEST(Retention, ARunKeepsItsBestByAMetricAcrossProcesses) {
     for (const double score : scores) {
       run.training.step();
       run.engine.finish_step(run.engine.step() + 1, Value{{"score", score}});
+      run.engine.wait();
     }
   };
   train({0.1, 0.9, kNan, 0.5});

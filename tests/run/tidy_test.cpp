@@ -45,6 +45,7 @@ struct Finished {
       training.step();
       ++step;
       engine.finish_step(step, Value{{"loss", static_cast<double>((step - 3) * (step - 3))}});
+      engine.wait();
     }
   }
   Steps steps() {

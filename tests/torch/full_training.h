@@ -67,6 +67,7 @@ class FullTraining {
         if (run.stopping() || ++step == last) break;
       }
     }
+    run.wait();  // so that the last step is saved, whichever way its process ends
     if (finish) run.finish();
     return run.exit_code();
   }

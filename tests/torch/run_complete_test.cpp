@@ -193,6 +193,7 @@ TEST(RunDocs, OptionsAndLookingIntoADirectory) {
       step += 500;
       run.finish_step(step, {{"loss", std::abs(static_cast<double>(step) - 1000)}});
     }
+    run.wait();
   }
   const auto before = tk::list_checkpoints(directory);
   EXPECT_EQ(before.size(), 3U);

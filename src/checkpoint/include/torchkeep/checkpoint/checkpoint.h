@@ -2,6 +2,7 @@
 // save and load: a Value to a durable file and back.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -29,6 +30,9 @@ struct SaveOptions {
   /// Threads that read back, as in LoadOptions. One thread writes, however many cores there are: two that write one
   /// file are slower than one, and the CRCs it computes on the way cost less than the disk or the cache takes.
   unsigned threads = 0;
+  /// Called when the file is written, synced and read back, before its name leads to it. What it throws comes out of
+  /// save(), and the old file stays.
+  std::function<void()> consent = {};
 };
 
 /// How to load.

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include <torchkeep/run/options.h>
 #include <torchkeep/state/value.h>
@@ -24,6 +26,9 @@ struct Tracked {
   /// False: prepare() cannot check, only the change itself can fail. Such changes are made first, so that an error of
   /// the first one leaves everything as it was.
   bool checks = true;
+  /// True: the memory its capture() shows as WatchedStorage, and that of others, changes after gate(name) only. A save
+  /// in the background then reads it while the training goes on.
+  bool gated = false;
 };
 
 /// One run in one directory. Use: construct, track everything, resume, then finish_step after every step, finish.
@@ -51,13 +56,20 @@ class Engine final {
   /// nothing was changed), invalid_argument (nothing tracked; Resume::never and some there), io.
   std::int64_t resume();
 
-  /// Notes that `step` (larger than the last) is done: logs its metrics, saves when that is due. `metrics` is a dict of
-  /// numbers and texts, or None. Failing saves are events, not errors.
+  /// To be called before what is tracked as `name` changes its own and other watched memory: what a save under way
+  /// still needs of it is copied aside. Another name, or an empty one, guards the same.
+  void gate(std::string_view name = {});
+  /// Notes that `step` (larger than the last) is done: logs its metrics, starts a save when that is due. `metrics` is a
+  /// dict of numbers and texts, or None. Failing saves are events, not errors; of a save in the background they come
+  /// out of the next call.
   void finish_step(std::int64_t step, const Value& metrics = {});
-  /// Saves the state of the last finished step; false when that failed (an event says why) and for a reader.
+  /// Saves the state of the last finished step and waits until that is done; false when that failed (an event says why)
+  /// and for a reader.
   bool save_now();
-  /// Returns when no save is under way.
+  /// Returns when no save is under way. Live memory must not have changed in the middle of a step.
   void wait();
+  /// The last save that succeeded.
+  const std::optional<SaveMetrics>& last_save() const noexcept;
   /// Saves the last state unless that is done, and notes that training is over (not after a stop request).
   void finish();
 

@@ -13,6 +13,7 @@ namespace torchkeep::names {
 inline constexpr std::string_view kLock = ".lock";
 /// One line of JSON for every step that had metrics.
 inline constexpr std::string_view kMetrics = "metrics.jsonl";
+inline constexpr std::string_view kSaves = "saves.jsonl";
 
 /// "step-00000400.pt": a checkpoint. At least eight digits, so that names sort like steps up to 10^8.
 std::string checkpoint(std::int64_t step);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,17 +43,31 @@ struct Event {
     warning,         ///< something is likely to be lost or is not as it should be
   };
   Kind kind = Kind::warning;
-  std::string message = {};  ///< one line for people, with the file and numbers
-  std::int64_t step = 0;     ///< the step it is about
-  std::string path = {};     ///< the file it is about, if any
-  std::uint64_t bytes = 0;   ///< of `saved`: size of the file
-  double seconds = 0;        ///< of `saved`: how long it took
-  std::uint64_t count = 0;   ///< of `cleaned`: number of files
+  std::string message = {};        ///< one line for people, with the file and numbers
+  std::int64_t step = 0;           ///< the step it is about
+  std::string path = {};           ///< the file it is about, if any
+  std::uint64_t bytes = 0;         ///< of `saved`: size of the file
+  double seconds = 0;              ///< of `saved`: how long it took
+  std::uint64_t count = 0;         ///< of `cleaned`: number of files
+  double blocked_seconds = 0;      ///< of `saved`: how long the training waited for it
+  std::uint64_t staged_bytes = 0;  ///< of `saved`: bytes that were copied aside
 
   /// Whether somebody should look at it.
   bool is_warning() const noexcept {
     return kind == Kind::set_aside || kind == Kind::save_failed || kind == Kind::warning;
   }
+};
+
+/// What a save cost.
+struct SaveMetrics {
+  std::int64_t step = 0;
+  std::uint64_t bytes = 0;         ///< size of the file
+  double seconds = 0;              ///< from its first byte to its name, syncs and reading back included
+  double blocked_seconds = 0;      ///< that the training waited, in finish_step(), step() and others
+  std::uint64_t staged_bytes = 0;  ///< copied aside, because they were about to change
+  bool background = false;         ///< it was written while the training went on
+
+  double bytes_per_second() const noexcept { return seconds > 0 ? static_cast<double>(bytes) / seconds : 0; }
 };
 
 /// Options of a run. All may be changed from one start of a run to the next.
@@ -109,6 +124,14 @@ struct RunOptions {
   /// the middle leaves that half changed, until the next older one is loaded over it, whole. True: check every
   /// checkpoint before the first byte is changed, which takes twice the reading.
   bool verify_first = false;
+
+  // ---- while the training goes on ----
+
+  /// Write checkpoints on a thread of their own; one at a time. False: finish_step() returns when the file is there.
+  bool background = true;
+  /// Bytes that a save may copy aside at once (in blocks of 16 MiB); when that is not enough, the training waits for
+  /// the writer. Nothing: a quarter of the machine's memory.
+  std::optional<std::uint64_t> staging_limit = std::nullopt;
 
   /// Told of everything that happens, on the thread that called the run. Empty: the front's default (C++: warnings,
   /// start and end as lines on stderr). An exception from it comes out of the call that led to it.

@@ -28,4 +28,8 @@ struct Edit {
 /// Throws Error (mismatch) when two entries of a mapping get one key. Iterative.
 Value rewrite(const Value& root, const std::function<Edit(const Visit&)>& edit);
 
+/// A copy of all containers whose tensors look at `change` of the storage they looked at, those in sparse tensors and
+/// quantizers included. Asked once for each tensor.
+Value with_storages(const Value& value, const std::function<StoragePtr(const StoragePtr&)>& change);
+
 }  // namespace torchkeep

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -80,16 +81,21 @@ class Run final {
   /// damaged), not_found (Resume::required), invalid_argument (nothing tracked; Resume::never), io.
   std::int64_t resume();
 
-  /// optimizer.step(closure). Every step of a tracked optimizer goes through here.
+  /// optimizer.step(closure). Every step of a tracked optimizer goes through here: what a save in the background still
+  /// has to write is copied aside first.
   at::Tensor step(torch::optim::Optimizer& optimizer, torch::optim::Optimizer::LossClosure closure = nullptr);
 
-  /// Notes that `step` (larger than the last one) is done; logs its metrics (numbers and texts by name); saves when a
-  /// save is due or a stop was asked for.
+  /// Notes that `step` (larger than the last one) is done; logs its metrics (numbers and texts by name); when a save is
+  /// due, starts it and returns (see RunOptions::background); when a stop was asked for, returns after the save. Says
+  /// what became of an earlier save.
   void finish_step(std::int64_t step, const Value& metrics = {});
-  /// Saves the state after the last finished step now; false when that failed (an event says why), and for a reader.
+  /// Saves the state after the last finished step now and waits for it; false when that failed (an event says why), and
+  /// for a reader.
   bool save_now();
-  /// Returns when no save is under way.
+  /// Returns when no save is under way. To be called between steps, as save_now().
   void wait();
+  /// What the last save that succeeded cost.
+  const std::optional<SaveMetrics>& last_save() const noexcept;
   /// Saves the last state, unless that is done, and notes that training is over (unless a stop was asked for).
   void finish();
 

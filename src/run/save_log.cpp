@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A line that a crash cut short is ended before the next one is written.
+#include "save_log.h"
+
+#include <fmt/format.h>
+
+#include <torchkeep/run/names.h>
+
+#include "places.h"
+
+namespace torchkeep {
+
+SaveLog::SaveLog(Fs& fs, const std::string& directory) : fs_(fs), path_(in_directory(directory, names::kSaves)) {}
+
+void SaveLog::append(const SaveMetrics& save) noexcept {
+  try {
+    std::uint64_t size = 0;
+    std::string line;
+    if (const auto status = fs_.status(path_)) size = status->size;
+    if (size > 0) {
+      std::byte last{};
+      fs_.open_read(path_)->read_at(size - 1, {&last, 1});
+      if (last != std::byte{'\n'}) line = "\n";
+    }
+    line += fmt::format(
+        R"({{"step":{},"bytes":{},"seconds":{:.6f},"gb_per_s":{:.3f},"blocked_seconds":{:.6f},"staged_bytes":{},"background":{}}})"
+        "\n",
+        save.step, save.bytes, save.seconds, save.bytes_per_second() / 1e9, save.blocked_seconds, save.staged_bytes,
+        save.background);
+    const auto file = fs_.open_write(path_);
+    file->write_at(size, as_bytes(line));
+    file->close();
+  } catch (const std::exception&) {
+    // Only a figure is lost.
+  }
+}
+
+}  // namespace torchkeep

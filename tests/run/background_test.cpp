@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Saves in the background: the training goes on, what is published is the state of its step, and whatever changes a
+// state while it is written keeps it from being published. Runs under ThreadSanitizer too (`make tsan`).
+#include <algorithm>
+#include <cerrno>
+#include <functional>
+#include <gtest/gtest.h>
+#include <memory>
+#include <string>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+
+#include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/run/checkpoints.h>
+#include <torchkeep/run/names.h>
+
+#include "fake_training.h"
+#include "paused_fs.h"
+#include "support/fault_fs.h"
+#include "support/memory_fs.h"
+#include "support/temp_dir.h"
+#include "support/whole_file.h"
+
+namespace torchkeep {
+namespace {
+
+using testing::FakeRun;
+using testing::FakeTraining;
+using testing::FaultFs;
+using testing::MemoryFs;
+using testing::PausedFs;
+
+// Two tensors of 5.6 MB: several blocks to write, several pieces to copy aside.
+constexpr std::size_t kElements = 700'000;
+constexpr std::uint64_t kState = 2 * kElements * sizeof(std::int64_t);
+
+/// All checkpoints, none of which may be of another state than that of its step.
+std::vector<std::int64_t> exact_steps(Fs& fs, const std::string& directory = "/run") {
+  std::vector<std::int64_t> steps;
+  for (const CheckpointInfo& one : list_checkpoints(directory, fs)) {
+    Value state = load(one.path, {.fs = &fs});
+    for (const char* const key : {"step", "metrics", "provenance"}) state.erase(key);
+    EXPECT_TRUE(state == FakeTraining::after(one.step, kElements)) << "step " << one.step;
+    steps.push_back(one.step);
+  }
+  for (const std::string& name : fs.list(directory)) EXPECT_EQ(name.find(".tmp-"), std::string::npos) << name;
+  return steps;
+}
+using Steps = std::vector<std::int64_t>;
+
+const RunOptions kEveryStep{.save_every = 1, .keep_last = 0};
+
+/// A run whose disk can be stopped.
+struct PausedRun {
+  MemoryFs disk;
+  PausedFs fs{disk};
+  FakeRun run;
+
+  explicit PausedRun(const RunOptions& options = kEveryStep) : run(fs, options, "/run", kElements) {
+    run.waits = false;
+  }
+  ~PausedRun() { fs.go_on(); }
+  /// One step whose save streams and is under way, with some of the first tensor read, when this returns.
+  void begin_streaming_save() {
+    run.train(1);
+    run.engine.wait();
+    fs.pause();
+    run.train(2);
+    fs.wait_for_a_write();
+  }
+  /// A write outside of every gate to all of a tensor.
+  void disturb(bool counted) {
+    for (std::int64_t& number : run.training.weights().numbers) number ^= 1;
+    run.training.weights().version += counted;
+  }
+};
+
+TEST(Background, EveryCheckpointIsTheStateOfItsStepAndTheTrainingIsTheSame) {
+  MemoryFs fs;
+  FakeRun run(fs, kEveryStep, "/run", kElements);
+  run.waits = false;
+  run.train(12);
+  run.engine.finish();
+  EXPECT_EQ(exact_steps(fs), (Steps{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}));
+  EXPECT_TRUE(run.training.state() == FakeTraining::after(12, kElements));
+  EXPECT_EQ(run.log.warnings(), "");
+}
+
+TEST(Background, FinishStepReturnsWhileTheDiskStandsStill) {
+  PausedRun paused({.save_every = 5, .keep_last = 0});
+  paused.fs.pause();
+  paused.run.train(9);
+  EXPECT_EQ(paused.run.engine.step(), 9);
+  EXPECT_EQ(list_checkpoints("/run", paused.disk).size(), 0U);
+  EXPECT_EQ(paused.run.log.count(Event::Kind::saved), 0U);
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), Steps{5});
+  EXPECT_EQ(paused.run.log.count(Event::Kind::saved), 1U);
+}
+
+TEST(Background, TheFirstSaveIsCopiedAndTheNextIsReadWhereItLies) {
+  PausedRun paused;
+  paused.fs.pause();
+  paused.run.train(1);
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_GT(paused.run.engine.last_save()->staged_bytes, kState / 2);
+  paused.run.train(2);
+  paused.run.engine.wait();
+  EXPECT_EQ(paused.run.engine.last_save()->staged_bytes, 0U) << "nothing changed before it was written";
+  EXPECT_TRUE(paused.run.engine.last_save()->background);
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 2}));
+}
+
+TEST(Background, WithoutTheGateEverythingIsCopied) {
+  PausedRun paused;
+  paused.run.train(2);
+  paused.run.engine.wait();
+  for (std::int64_t step = 3; step <= 4; ++step) {
+    paused.run.training.step();
+    paused.fs.pause();
+    paused.run.engine.finish_step(step);
+    paused.fs.go_on();
+    paused.run.engine.wait();
+    EXPECT_GT(paused.run.engine.last_save()->staged_bytes, kState / 2);
+  }
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 2, 3, 4}));
+}
+
+TEST(Background, TheGateCopiesWhatIsUnwritten) {
+  PausedRun paused;
+  paused.begin_streaming_save();
+  paused.run.engine.gate("optimizer");
+  paused.run.training.step();
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 2}));
+  EXPECT_GT(paused.run.engine.last_save()->staged_bytes, kState / 2);
+  EXPECT_GT(paused.run.engine.last_save()->blocked_seconds, 0);
+}
+
+TEST(Background, WithLittleMemoryForCopiesTheTrainingWaitsForTheWriter) {
+  for (const std::uint64_t limit : {std::uint64_t{0}, std::uint64_t{16} << 20}) {
+    RunOptions options = kEveryStep;
+    options.staging_limit = limit;
+    MemoryFs fs;
+    FakeRun run(fs, options, "/run", 3 * kElements);
+    run.waits = false;
+    run.train(4);
+    run.engine.finish();
+    EXPECT_EQ(run.log.warnings(), "");
+    EXPECT_EQ(list_checkpoints("/run", fs).size(), 4U);
+    const FakeRun again(fs, {.role = Role::reader}, "/run", 3 * kElements);
+    EXPECT_TRUE(again.training.state() == FakeTraining::after(4, 3 * kElements));
+    if (limit == 0) {
+      EXPECT_EQ(run.engine.last_save()->staged_bytes, 0U);
+    }
+  }
+}
+
+// ---- torn states
+
+TEST(TornState, ACountedWriteOutsideTheGateIsFoundThereAndTheStateIsSavedAgain) {
+  PausedRun paused;
+  paused.begin_streaming_save();
+  paused.disturb(true);
+  paused.run.engine.gate("optimizer");
+  paused.disturb(true);
+  paused.run.training.step();
+  paused.fs.go_on();
+  paused.run.engine.finish_step(3);
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 3}));
+  EXPECT_NE(paused.run.log.warnings().find("the checkpoint of step 2 was dropped, for model changed"),
+            std::string::npos);
+  EXPECT_EQ(paused.run.log.count(Event::Kind::save_failed), 0U);
+}
+
+TEST(TornState, WhatWasCaughtIsCopiedFromThenOn) {
+  PausedRun paused;
+  paused.begin_streaming_save();
+  paused.disturb(true);
+  paused.disturb(true);
+  paused.run.engine.gate("optimizer");
+  paused.run.training.step();
+  paused.fs.go_on();
+  paused.run.engine.finish_step(3);
+  paused.run.engine.wait();
+  paused.fs.pause();
+  paused.run.train(4);
+  paused.fs.wait_for_a_write();
+  paused.disturb(true);  // as Embedding(max_norm) does in forward
+  paused.run.engine.gate("optimizer");
+  paused.disturb(true);
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 3, 4}));
+  EXPECT_EQ(paused.run.log.count(Event::Kind::warning), 1U);
+}
+
+TEST(TornState, AStepWithoutTheGateIsFoundByTheNextFinishStepWhichSavesAgain) {
+  PausedRun paused;
+  paused.begin_streaming_save();
+  paused.run.training.step();
+  paused.fs.go_on();
+  paused.run.engine.finish_step(3);
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 3}));
+}
+
+TEST(TornState, AStepWithoutTheGateIsFoundByWaitAndSavedByTheNextFinishStep) {
+  PausedRun paused({.save_every = 1, .keep_last = 0});
+  paused.begin_streaming_save();
+  paused.run.training.step();
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), Steps{1});
+  EXPECT_EQ(paused.run.log.count(Event::Kind::warning), 1U);
+  paused.run.engine.finish_step(3);
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 3}));
+}
+
+TEST(TornState, ABufferThatWasExchangedIsFound) {
+  PausedRun paused;
+  paused.begin_streaming_save();
+  const std::vector<std::int64_t> kept = paused.run.training.weights().numbers;
+  std::vector<std::int64_t> other = kept;
+  paused.run.training.weights().numbers.swap(other);  // `other` keeps the old memory alive
+  paused.run.engine.gate("optimizer");
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), Steps{1});
+  EXPECT_EQ(paused.run.log.count(Event::Kind::warning), 1U);
+}
+
+TEST(TornState, AWriteThatNobodyCountsIsFoundWhereTheCounterStoodStillBefore) {
+  PausedRun paused;
+  paused.run.train(1);
+  paused.run.engine.wait();
+  const std::uint64_t version = paused.run.training.weights().version;
+  paused.fs.pause();
+  paused.run.engine.gate("optimizer");
+  paused.run.training.step();
+  paused.run.training.weights().version = version;  // as fused optimizers leave it
+  paused.run.engine.finish_step(2);
+  paused.fs.wait_for_a_write();
+  paused.disturb(false);
+  paused.run.engine.gate("optimizer");
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), Steps{1});
+  EXPECT_EQ(paused.run.log.count(Event::Kind::warning), 1U);
+}
+
+TEST(TornState, CountersThatStandStillAreNoReasonToDropAGoodOne) {
+  MemoryFs fs;
+  FakeRun run(fs, kEveryStep, "/run", kElements);
+  run.waits = false;
+  for (std::int64_t step = 1; step <= 6; ++step) {
+    run.engine.gate("optimizer");
+    run.training.step();
+    run.training.weights().version = 7;
+    run.engine.finish_step(step);
+  }
+  run.engine.finish();
+  EXPECT_EQ(exact_steps(fs), (Steps{1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(run.log.warnings(), "");
+}
+
+// ---- errors, ends, forks
+
+TEST(Background, AFailingDiskIsToldByTheNextCallAndTheNextSaveWorks) {
+  MemoryFs disk;
+  FaultFs fs(disk, {.call = 1, .error = ENOSPC, .only = "create /run/.step-00000002"});
+  FakeRun run(fs, kEveryStep, "/run", kElements);
+  run.waits = false;
+  run.train(2);
+  run.engine.wait();
+  EXPECT_EQ(run.log.count(Event::Kind::save_failed), 1U);
+  EXPECT_NE(run.log.warnings().find("No space left on device"), std::string::npos);
+  run.train(3);
+  run.engine.wait();
+  EXPECT_EQ(exact_steps(disk), (Steps{1, 3}));
+}
+
+TEST(Background, TheEndOfARunDropsASaveWithoutConsentAndLeavesNoHalfFile) {
+  MemoryFs disk;
+  {
+    PausedFs fs(disk);
+    FakeRun run(fs, kEveryStep, "/run", kElements);
+    run.waits = false;
+    run.train(1);
+    run.engine.wait();
+    fs.pause();
+    run.train(2);
+    fs.wait_for_a_write();
+    fs.go_on();
+  }
+  const Steps steps = exact_steps(disk);
+  EXPECT_TRUE(steps == Steps{1}) << "step 2 was read from live memory and nobody said that it is whole";
+}
+
+TEST(Background, TheEndOfARunWaitsForASaveWithConsent) {
+  MemoryFs disk;
+  {
+    FakeRun run(disk, kEveryStep, "/run", kElements);
+    run.waits = false;
+    run.train(1);
+  }
+  EXPECT_EQ(exact_steps(disk), Steps{1});
+}
+
+TEST(Background, AStopIsTakenAfterItsSaveIsDone) {
+  MemoryFs fs;
+  FakeRun run(fs, {.save_every = 2, .keep_last = 0}, "/run", kElements);
+  run.waits = false;
+  run.train(2);
+  run.engine.request_stop();
+  run.train(100);
+  EXPECT_TRUE(run.engine.stopping());
+  EXPECT_EQ(exact_steps(fs), (Steps{2, 3}));
+}
+
+TEST(Background, SaveNowReturnsWhenTheStateIsSaved) {
+  MemoryFs fs;
+  FakeRun run(fs, {.save_every = 100}, "/run", kElements);
+  run.train(3);
+  EXPECT_TRUE(run.engine.save_now());
+  EXPECT_EQ(exact_steps(fs), Steps{3});
+}
+
+TEST(Background, WhatASaveCostIsInTheEventInTheLogAndOnRequest) {
+  MemoryFs fs;
+  FakeRun run(fs, kEveryStep, "/run", kElements);
+  run.train(2);
+  const auto& save = run.engine.last_save();
+  ASSERT_TRUE(save);
+  EXPECT_EQ(save->step, 2);
+  EXPECT_EQ(save->bytes, fs.status("/run/" + names::checkpoint(2))->size);
+  EXPECT_GT(save->seconds, 0);
+  EXPECT_GT(save->blocked_seconds, 0);
+  const Event& told = *std::find_if(run.log.events.rbegin(), run.log.events.rend(),
+                                    [](const Event& event) { return event.kind == Event::Kind::saved; });
+  EXPECT_EQ(told.bytes, save->bytes);
+  EXPECT_EQ(told.blocked_seconds, save->blocked_seconds);
+  const std::string log = testing::read_file(fs, "/run/saves.jsonl");
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 2);
+  EXPECT_NE(log.find("{\"step\":2,\"bytes\":" + std::to_string(save->bytes)), std::string::npos) << log;
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST(Background, AForkedChildNeverPublishesAndNeverWaitsForItsParentsWriter) {
+  const testing::TempDir folder;
+  const std::string directory = folder / "run";
+  PausedFs fs(posix_fs());
+  auto run = std::make_unique<FakeRun>(fs, kEveryStep, directory, kElements);
+  run->waits = false;
+  run->train(1);
+  run->engine.wait();
+  fs.pause();
+  run->train(2);
+  fs.wait_for_a_write();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    run->train(4);
+    run->engine.wait();
+    const bool refused = run->log.count(Event::Kind::save_failed) == 2;
+    run.reset();
+    ::_exit(refused ? 0 : 1);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_EQ(list_checkpoints(directory).size(), 1U);
+  fs.go_on();
+  run->engine.wait();
+  EXPECT_EQ(exact_steps(posix_fs(), directory), (Steps{1, 2}));
+}
+#endif
+
+}  // namespace
+}  // namespace torchkeep
