@@ -9,7 +9,7 @@
 namespace torchkeep {
 namespace {
 
-constexpr SaveOptions kQuick{.durable = false};
+const SaveOptions kQuick{.durable = false};
 
 /// write CASES DIR: trains every case of the file, saves NAME.cpp.pt, trains on, saves NAME.cpp_end.pt.
 void write(const std::vector<std::string>& args) {
