@@ -16,6 +16,7 @@
 
 #include <torchkeep/base/checked.h>
 
+#include "direct_reads.h"
 #include "posix.h"
 #include "ring_file.h"
 #include "uring_queue.h"
@@ -197,6 +198,7 @@ class PosixReadAt final : public ReadAt {
 
   void read_at(std::uint64_t offset, MutableBytes out) const override {
     if (offset > size_ || out.size() > size_ - offset) fail_short(offset, "the file ends before these bytes");
+    if (out.size() >= kDirectFrom && is_cold(offset, out.size()) && direct_.read(offset, out)) return;
     while (!out.empty()) {
       const std::size_t count = std::min(out.size(), kLargestTransfer);
       const ssize_t got = retry([&] { return ::pread(file_.get(), out.data(), count, static_cast<off_t>(offset)); });
@@ -208,6 +210,8 @@ class PosixReadAt final : public ReadAt {
   }
 
   const std::string& name() const override { return path_; }
+
+  bool is_cold(std::uint64_t offset, std::uint64_t size) const override { return direct_.is_cold(offset, size); }
 
   std::shared_ptr<const std::byte> map() const override {
     const auto size = static_cast<std::size_t>(size_);
@@ -226,7 +230,11 @@ class PosixReadAt final : public ReadAt {
     throw Error(Code::corrupt, fmt::format("{} (it had {} bytes when opened)", message, size_), std::move(where));
   }
 
+  // Smaller reads are better off with the system's reading ahead.
+  static constexpr std::size_t kDirectFrom = std::size_t{512} << 10;
+
   Descriptor file_;
+  posix::DirectReads direct_{file_};
   std::uint64_t size_;
   std::string path_;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Every way to write gives the same bytes, every way to read the same value and the same errors.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <torchkeep/checkpoint/checkpoint.h>
 
@@ -79,6 +81,53 @@ TEST(CompactViews, AreSavedOnRequest) {
   EXPECT_GT(fs.status("whole.pt")->size, 1'000'000U);
   EXPECT_LT(fs.status("compact.pt")->size, 3'000U);
   EXPECT_EQ(load("compact.pt", {.fs = &fs}).as_tensor().contiguous_bytes(), row.contiguous_bytes());
+}
+
+/// Takes the file out of the page cache, where the system lets it.
+void make_cold(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(::fsync(fd), 0);
+  EXPECT_EQ(::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+  ::close(fd);
+}
+
+TEST(ColdFiles, GiveTheSameValueAndStayOutOfThePageCache) {
+  const TempDir folder;
+  const std::string path = folder / "a.pt";
+  save(large(), path, {.durable = false});
+  const auto file = posix_fs().open_read(path);
+  EXPECT_FALSE(file->is_cold(0, file->size())) << "it was just written";
+  for (const unsigned threads : {1U, 2U, 0U}) {
+    make_cold(path);
+    const bool was_cold = file->is_cold(0, file->size());
+    EXPECT_TRUE(load(path, {.threads = threads}) == large());
+    EXPECT_EQ(file->is_cold(0, file->size()), was_cold);
+    if (!was_cold) GTEST_SKIP() << "this system does not tell what is cached, or has no direct reads here";
+  }
+}
+
+TEST(ColdFiles, AreVerified) {
+  const TempDir folder;
+  save(large(), folder / "a.pt");
+  posix_fs().open_write(folder / "a.pt")->write_at(12'000'000, as_bytes("damage"));
+  make_cold(folder / "a.pt");
+  EXPECT_ERROR(load(folder / "a.pt"), Code::corrupt, "a.pt: data/0: CRC-32 is");
+}
+
+TEST(ColdFiles, GiveEveryRangeOfTheirBytes) {
+  const TempDir folder;
+  const std::string bytes = pattern(3'000'001);
+  posix_fs().open_write(folder / "a")->write_at(0, as_bytes(bytes));
+  const auto file = posix_fs().open_read(folder / "a");
+  for (const std::size_t begin : {0U, 1U, 4095U, 4096U, 700'001U, 2'000'000U}) {
+    for (const std::size_t size : {std::size_t{512} << 10, std::size_t{1'000'001}, bytes.size() - begin}) {
+      make_cold(folder / "a");
+      std::string found(size, '\0');
+      file->read_at(begin, std::as_writable_bytes(std::span(found)));
+      EXPECT_TRUE(found == bytes.substr(begin, size)) << size << " bytes at " << begin;
+    }
+  }
 }
 
 class ReadPaths : public ::testing::TestWithParam<bool> {

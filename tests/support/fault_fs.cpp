@@ -80,6 +80,7 @@ class FaultFs::FaultyReader final : public ReadAt {
     fs_.pass("read", name(), [&] { inner_->read_at(offset, out); });
   }
   const std::string& name() const override { return inner_->name(); }
+  bool is_cold(std::uint64_t offset, std::uint64_t size) const override { return inner_->is_cold(offset, size); }
 
  private:
   FaultFs& fs_;

@@ -23,6 +23,9 @@ constexpr std::uint64_t kAlignment = 64;  // payloads keep the alignment in memo
 constexpr std::uint64_t kChunk = std::uint64_t{8} << 20;
 // What is read and then checked at once: small enough to be in the L2 cache still.
 constexpr std::uint64_t kBlock = std::uint64_t{256} << 10;
+// The same where it comes from the disk, which wants large requests, and several at once.
+constexpr std::uint64_t kColdBlock = std::uint64_t{1} << 20;
+constexpr unsigned kColdThreads = 4;
 
 bool is_small(const BulkItem& item) {
   const zip::Record& record = *item.record;
@@ -54,10 +57,18 @@ class BulkReader {
 
   void run(unsigned threads) {
     plan();
+    if (threads > 1 && is_cold()) threads = std::max(threads, kColdThreads);  // most of them wait
     parallel_for(tasks_.size(), threads, [this](std::uint64_t i) { work(tasks_[i]); });
   }
 
  private:
+  /// Whether the first bytes are.
+  bool is_cold() const {
+    if (items_.empty()) return false;
+    const std::uint64_t begin = items_.front().record->header_offset;
+    return zip_.file().is_cold(begin, std::min(zip_.file().size() - begin, kChunk));
+  }
+
   void plan() {
     for (std::size_t i = 0; i < items_.size();) {
       const std::size_t end = slab_end(i);
@@ -117,9 +128,11 @@ class BulkReader {
 
   void read_chunk(Large& large, std::size_t chunk) const {
     const std::uint64_t begin = chunk * kChunk;
+    const std::uint64_t size = large.chunk_size(chunk);
+    const std::uint64_t most = zip_.file().is_cold(large.data + begin, size) ? kColdBlock : kBlock;
     std::uint32_t crc = 0;
-    for (std::uint64_t done = 0, size = large.chunk_size(chunk); done < size;) {
-      const auto count = static_cast<std::size_t>(std::min(kBlock, size - done));
+    for (std::uint64_t done = 0; done < size;) {
+      const auto count = static_cast<std::size_t>(std::min(most, size - done));
       const MutableBytes block = what_ == Bulk::check ? scratch(count) : large.item->out.subspan(begin + done, count);
       zip_.file().read_at(large.data + begin + done, block);
       if (large.item->verify) crc = crc32(block, crc);

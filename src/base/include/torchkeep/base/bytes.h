@@ -36,6 +36,11 @@ class ReadAt {
   virtual void read_at(std::uint64_t offset, MutableBytes out) const = 0;
   /// The name errors should give (a path; may be empty).
   virtual const std::string& name() const = 0;
+  /// True when these bytes would come from the disk and not from memory: then large pieces, and several threads that wait
+  /// for them, are the fastest way to read.
+  virtual bool is_cold([[maybe_unused]] std::uint64_t offset, [[maybe_unused]] std::uint64_t size) const {
+    return false;
+  }
   /// All bytes mapped into memory, copy-on-write and unread; null where that cannot be done.
   virtual std::shared_ptr<const std::byte> map() const { return nullptr; }
 };

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// cachestat (Linux 6.5) tells what is cached; O_DIRECT and a piece of aligned memory for each thread read the rest.
+#include "direct_reads.h"
+
+#if defined(__linux__)
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <string>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+
+namespace torchkeep::posix {
+namespace {
+
+constexpr std::uint64_t kAlignment = 4096;  // what no disk and no file system asks more than
+constexpr std::uint64_t kBuffer = (std::uint64_t{1} << 20) + 2 * kAlignment;  // a piece that lies anyhow
+
+/// The disks of this machine: ext4, xfs, btrfs, f2fs.
+constexpr std::array<long, 4> kLocal = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010};
+
+bool is_local(int fd) noexcept {
+  struct statfs info {};
+  return ::fstatfs(fd, &info) == 0 && std::find(kLocal.begin(), kLocal.end(), long(info.f_type)) != kLocal.end();
+}
+
+struct Free {
+  void operator()(std::byte* memory) const noexcept { std::free(memory); }
+};
+
+/// Aligned memory of this thread; null when there is none to be had.
+std::byte* buffer() noexcept {
+  thread_local const std::unique_ptr<std::byte, Free> memory(
+      static_cast<std::byte*>(std::aligned_alloc(kAlignment, kBuffer)));
+  return memory.get();
+}
+
+/// The system calls of Linux's cachestat, which older headers lack.
+struct CacheRange {
+  std::uint64_t offset, size;
+};
+struct CacheState {
+  std::uint64_t cached, dirty, writeback, evicted, recently_evicted;
+};
+constexpr long kCacheStat = 451;
+
+}  // namespace
+
+bool DirectReads::is_cold(std::uint64_t offset, std::uint64_t size) const noexcept {
+  CacheRange range{offset, size};
+  CacheState state{};
+  if (size == 0 || ::syscall(kCacheStat, file_.get(), &range, &state, 0) != 0) return false;
+  static const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return state.cached < size / page / 2 && direct() >= 0;
+}
+
+/// The descriptor for direct reads; negative where there is none.
+int DirectReads::direct() const noexcept {
+  std::call_once(opened_, [this] {
+    if (!is_local(file_.get())) return;
+    // By its descriptor, for by now its name may be another file's.
+    const std::string open_file = "/proc/self/fd/" + std::to_string(file_.get());
+    direct_ = Descriptor(retry([&] { return ::open(open_file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC); }));
+  });
+  return direct_.get();
+}
+
+bool DirectReads::read(std::uint64_t offset, MutableBytes out) const noexcept {
+  std::byte* const memory = buffer();
+  if (memory == nullptr || direct() < 0) return false;
+  while (!out.empty()) {
+    const std::uint64_t before = offset % kAlignment;
+    const std::size_t size = std::min<std::uint64_t>(out.size(), kBuffer - before);
+    const std::uint64_t whole = (before + size + kAlignment - 1) / kAlignment * kAlignment;
+    const ssize_t got = retry([&] { return ::pread(direct(), memory, whole, static_cast<off_t>(offset - before)); });
+    if (got <= static_cast<ssize_t>(before)) return false;
+    const std::size_t useful = std::min(size, static_cast<std::size_t>(got) - static_cast<std::size_t>(before));
+    std::memcpy(out.data(), memory + before, useful);
+    out = out.subspan(useful);
+    offset += useful;
+  }
+  return true;
+}
+
+}  // namespace torchkeep::posix
+
+#else
+
+namespace torchkeep::posix {
+
+bool DirectReads::is_cold(std::uint64_t, std::uint64_t) const noexcept {
+  return false;
+}
+int DirectReads::direct() const noexcept {
+  return -1;
+}
+bool DirectReads::read(std::uint64_t, MutableBytes) const noexcept {
+  return false;
+}
+
+}  // namespace torchkeep::posix
+#endif
