@@ -44,6 +44,7 @@ class PlanWriter {
 
   void write_payload(const Extent& extent) {
     const Storage& storage = *plan_.payloads[extent.index];
+    const std::unique_ptr<StorageReader> reader = storage.data() == nullptr ? storage.reader() : nullptr;
     std::uint32_t crc = 0;
     for (std::uint64_t done = 0; done < extent.size;) {
       const std::uint64_t size = std::min(kBlock, extent.size - done);
@@ -53,7 +54,7 @@ class PlanWriter {
         write(block);
       } else {
         const MutableBytes block = grow_buffer(size);
-        storage.read(done, block);
+        reader != nullptr ? reader->read(block) : storage.read(done, block);
         crc = crc32(block, crc);
       }
       done += size;

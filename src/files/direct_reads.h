@@ -17,8 +17,8 @@ class DirectReads final {
   /// `file` must outlive it.
   explicit DirectReads(const Descriptor& file) noexcept : file_(file) {}
 
-  /// True when the system says that most of these bytes are not in its page cache, on a disk of this machine. (Of a file
-  /// on a network every process of a machine would fetch its own copy.) False where it cannot tell.
+  /// True when the system says that most of these bytes are not in its page cache, on a disk of this machine. (Of a
+  /// file on a network every process of a machine would fetch its own copy.) False where it cannot tell.
   bool is_cold(std::uint64_t offset, std::uint64_t size) const noexcept;
   /// Fills `out` from `offset`. False where the system refuses; then `out` may hold anything.
   bool read(std::uint64_t offset, MutableBytes out) const noexcept;

@@ -57,6 +57,8 @@ StoragePtr Snapshot::add(const StoragePtr& live) {
   if (is_new) {
     known->second = {records_.size(), std::make_shared<SnapshotStorage>(shared_from_this(), records_.size(), *live)};
     records_.push_back({.live = live, .size = live->nbytes()});
+    // A device may still be at work on it, and the writer's thread does not know which of its streams to wait for.
+    live->settle();
   }
   Record& record = records_[known->second.first];
   if (auto watched = std::dynamic_pointer_cast<const WatchedStorage>(live)) {

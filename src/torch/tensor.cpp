@@ -8,6 +8,7 @@
 #include <torchkeep/torch/tensor.h>
 
 #include "compat.h"
+#include "device_copies.h"
 #include "errors.h"
 #include "tensor_io.h"
 
@@ -38,17 +39,23 @@ class LiveMemory : public Base {
     if (const std::byte* bytes = data()) {
       std::memcpy(out.data(), bytes + offset, out.size());
     } else {
-      at_the_edge([&] { copy_from_device(static_cast<std::int64_t>(offset), out); });
+      from_device(offset, out.size())->read(out);
     }
+  }
+  std::unique_ptr<StorageReader> reader() const override {
+    return storage_.device().is_cpu() ? nullptr : from_device(0, nbytes());
+  }
+  void settle() const override {
+    if (storage_.device().is_cpu()) return;
+    at_the_edge([&] { synchronize_current_stream(storage_.device()); });
   }
 
  private:
-  void copy_from_device(std::int64_t offset, MutableBytes out) const {
-    const c10::InferenceMode guard;
-    const auto size = static_cast<std::int64_t>(out.size());
-    at::Tensor there = at::empty({0}, at::TensorOptions(at::kByte).device(storage_.device()));
-    there.set_(storage_, offset, {size}, {1});
-    at::from_blob(out.data(), {size}, at::kByte).copy_(there);
+  std::unique_ptr<StorageReader> from_device(std::uint64_t offset, std::uint64_t size) const {
+    return at_the_edge([&] {
+      return std::make_unique<DeviceReader>(device_copies(storage_.device()),
+                                            static_cast<const std::byte*>(storage_.data()) + offset, size);
+    });
   }
 
   c10::Storage storage_;

@@ -36,8 +36,8 @@ class ReadAt {
   virtual void read_at(std::uint64_t offset, MutableBytes out) const = 0;
   /// The name errors should give (a path; may be empty).
   virtual const std::string& name() const = 0;
-  /// True when these bytes would come from the disk and not from memory: then large pieces, and several threads that wait
-  /// for them, are the fastest way to read.
+  /// True when these bytes would come from the disk and not from memory: then large pieces, and several threads that
+  /// wait for them, are the fastest way to read.
   virtual bool is_cold([[maybe_unused]] std::uint64_t offset, [[maybe_unused]] std::uint64_t size) const {
     return false;
   }

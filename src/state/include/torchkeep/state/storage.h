@@ -10,6 +10,14 @@
 
 namespace torchkeep {
 
+/// Reads the bytes of a storage once, from front to back.
+class StorageReader {
+ public:
+  virtual ~StorageReader() = default;
+  /// Fills `out` with the next bytes. Throws what Storage::read() throws.
+  virtual void read(MutableBytes out) = 0;
+};
+
 /// A run of bytes that tensors view: memory we own, a live tensor's memory, a record of a file, a device.
 /// Immutable through this interface; reading is safe from several threads at once.
 class Storage {
@@ -19,6 +27,11 @@ class Storage {
   virtual std::uint64_t nbytes() const noexcept = 0;
   /// Copies bytes [offset, offset + out.size()) into `out`. Throws Error when that fails (I/O, checksum, range).
   virtual void read(std::uint64_t offset, MutableBytes out) const = 0;
+  /// A faster way to read all of it in turn than one read() after another; null where there is none. The bytes must not
+  /// change before the last one was read.
+  virtual std::unique_ptr<StorageReader> reader() const { return nullptr; }
+  /// Returns when all has happened that the calling thread has asked a device to do with these bytes.
+  virtual void settle() const {}
   /// All bytes, when they lie in memory that the CPU can read for as long as this storage lives; else nullptr.
   virtual const std::byte* data() const noexcept { return nullptr; }
   /// The same memory, when its owner wants it overwritten by load_into(); else nullptr.
