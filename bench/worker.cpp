@@ -4,6 +4,7 @@
 // for.
 //
 //   bench_worker SHAPES.json      {"params": [[768, 768], ...], "buffers": [...], "adam": true}
+#include <atomic>
 #include <chrono>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -18,9 +19,12 @@
 
 #include <torch/torch.h>
 
+#include <torchkeep/base/parallel.h>
 #include <torchkeep/state/walk.h>
 #include <torchkeep/torch.h>
 #include <torchkeep/torchkeep.h>
+
+#include "memory.h"
 
 namespace {
 
@@ -40,15 +44,6 @@ struct ShapesImpl final : torch::nn::Module {
   }
 };
 
-/// A number of kilobytes from /proc/self/status, in bytes.
-std::int64_t memory(const std::string& field) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.rfind(field + ":", 0) == 0) return std::stoll(line.substr(field.size() + 1)) * 1024;
-  }
-  return 0;
-}
-
 [[noreturn]] void fail(const std::string& what, const std::string& path) {
   throw std::runtime_error("cannot " + what + " " + path + ": " + std::strerror(errno));
 }
@@ -64,12 +59,12 @@ class Worker {
   json run(const std::string& operation, const std::string& path) {
     const auto action = actions_.find(operation);
     if (action == actions_.end()) throw std::runtime_error("unknown operation " + operation);
-    const std::int64_t before = memory("VmRSS");
-    std::ofstream("/proc/self/clear_refs") << 5;  // forget the peak so far
+    const std::int64_t before = bench::memory("VmRSS");
+    bench::forget_peak();
     const auto begin = std::chrono::steady_clock::now();
     json answer = action->second(path);
     answer["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    answer["extra_bytes"] = std::max<std::int64_t>(0, memory("VmHWM") - before);
+    answer["extra_bytes"] = std::max<std::int64_t>(0, bench::memory("VmHWM") - before);
     held_ = tk::Value();  // what was loaded is let go outside the time
     return answer;
   }
@@ -123,20 +118,71 @@ class Worker {
     return json::object();
   }
 
-  /// One thread, no checks, into live memory.
-  json read_plain(const std::string& path) const {
+  /// The way past the page cache that torchkeep takes, without a format and without checksums.
+  json write_ring(const std::string& path) const {
+    const auto file = tk::posix_fs().create(path, {.path = tk::WritePath::direct});
+    std::uint64_t size = 0;
+    for (const torch::Tensor& tensor : tensors()) size += tensor.nbytes();
+    file->reserve(size);
+    std::uint64_t offset = 0;
+    for (const torch::Tensor& tensor : tensors()) {
+      const std::size_t bytes = tensor.nbytes();
+      file->write_at(offset, {static_cast<const std::byte*>(tensor.data_ptr()), bytes});
+      offset += bytes;
+    }
+    file->sync();
+    file->close();
+    return json::object();
+  }
+
+  /// Live memory in pieces, one thread after the other taking the next.
+  void in_pieces(unsigned threads, const std::function<void(char*, std::size_t, off_t)>& work) const {
+    constexpr std::size_t kPiece = std::size_t{8} << 20;
+    struct Piece {
+      char* bytes;
+      std::size_t size;
+      off_t offset;
+    };
+    std::vector<Piece> pieces;
+    off_t offset = 0;
+    for (const torch::Tensor& tensor : tensors()) {
+      for (std::size_t done = 0; done < tensor.nbytes(); done += kPiece) {
+        const std::size_t size = std::min(kPiece, tensor.nbytes() - done);
+        pieces.push_back({static_cast<char*>(tensor.data_ptr()) + done, size, offset});
+        offset += static_cast<off_t>(size);
+      }
+    }
+    tk::parallel_for(pieces.size(), threads,
+                     [&](std::uint64_t i) { work(pieces[i].bytes, pieces[i].size, pieces[i].offset); });
+  }
+
+  /// No checks, into live memory.
+  json read_plain(const std::string& path, unsigned threads) const {
     const int fd = ::open(path.c_str(), O_RDONLY);
     if (fd < 0) fail("open", path);
-    for (const torch::Tensor& tensor : tensors()) {
-      auto* bytes = static_cast<char*>(tensor.data_ptr());
-      for (std::size_t done = 0; done < tensor.nbytes();) {
-        const ssize_t count = ::read(fd, bytes + done, tensor.nbytes() - done);
+    in_pieces(threads, [&](char* bytes, std::size_t size, off_t offset) {
+      for (std::size_t done = 0; done < size;) {
+        const ssize_t count = ::pread(fd, bytes + done, size - done, offset + static_cast<off_t>(done));
         if (count <= 0) fail("read", path);
         done += static_cast<std::size_t>(count);
       }
-    }
+    });
     ::close(fd);
     return json::object();
+  }
+
+  /// How fast all cores read memory.
+  json read_memory() const {
+    std::atomic<std::uint64_t> sum = 0;
+    in_pieces(0, [&](const char* bytes, std::size_t size, off_t) {
+      std::uint64_t part = 0, word = 0;
+      for (std::size_t i = 0; i + sizeof(word) <= size; i += sizeof(word)) {
+        std::memcpy(&word, bytes + i, sizeof(word));
+        part += word;
+      }
+      sum += part;
+    });
+    return {{"sum", sum.load()}};
   }
 
   // ---- LibTorch's own archives
@@ -244,7 +290,10 @@ class Worker {
       {"archive_load", [this](const std::string& path) { return load_archive(path); }},
       {"plain_write", [this](const std::string& path) { return write_plain(path, false); }},
       {"plain_write_sync", [this](const std::string& path) { return write_plain(path, true); }},
-      {"plain_read", [this](const std::string& path) { return read_plain(path); }},
+      {"ring_write_sync", [this](const std::string& path) { return write_ring(path); }},
+      {"plain_read_1", [this](const std::string& path) { return read_plain(path, 1); }},
+      {"plain_read", [this](const std::string& path) { return read_plain(path, 0); }},
+      {"memory_read", [this](const std::string&) { return read_memory(); }},
       {"check", [this](const std::string& path) { return check(path); }},
       {"scramble", [this](const std::string&) { return scramble(); }},
       {"warm", warm},

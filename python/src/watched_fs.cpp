@@ -39,7 +39,13 @@ class WatchedReadAt final : public ReadAt {
     file_->read_at(offset, out);
     watch_.count(out.size());
   }
+  Bytes look_at(std::uint64_t offset, std::size_t size) const override {
+    const Bytes bytes = file_->look_at(offset, size);
+    watch_.count(size);
+    return bytes;
+  }
   const std::string& name() const override { return file_->name(); }
+  bool is_cold(std::uint64_t offset, std::uint64_t size) const override { return file_->is_cold(offset, size); }
 
  private:
   std::unique_ptr<ReadAt> file_;

@@ -15,8 +15,8 @@
 namespace torchkeep::posix {
 namespace {
 
-constexpr std::uint64_t kAlignment = 4096;  // what no disk and no file system asks more than
-constexpr std::uint64_t kBuffer = (std::uint64_t{1} << 20) + 2 * kAlignment;  // a piece that lies anyhow
+constexpr std::size_t kAlignment = 4096;  // what no disk and no file system asks more than
+constexpr std::size_t kBuffer = (std::size_t{1} << 20) + 2 * kAlignment;  // a piece that lies anyhow
 
 /// The disks of this machine: ext4, xfs, btrfs, f2fs.
 constexpr std::array<long, 4> kLocal = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010};
@@ -67,21 +67,32 @@ int DirectReads::direct() const noexcept {
   return direct_.get();
 }
 
-bool DirectReads::read(std::uint64_t offset, MutableBytes out) const noexcept {
+/// As many of the bytes as go into this thread's buffer; none where the system refuses.
+Bytes DirectReads::read_piece(std::uint64_t offset, std::size_t size) const noexcept {
   std::byte* const memory = buffer();
-  if (memory == nullptr || direct() < 0) return false;
+  if (memory == nullptr || direct() < 0) return {};
+  const auto before = static_cast<std::size_t>(offset % kAlignment);
+  const std::size_t wanted = std::min(before + size, kBuffer);
+  const std::size_t whole = (wanted + kAlignment - 1) / kAlignment * kAlignment;
+  const ssize_t got = retry([&] { return ::pread(direct(), memory, whole, static_cast<off_t>(offset - before)); });
+  if (got <= static_cast<ssize_t>(before)) return {};
+  return Bytes(memory, std::min(wanted, static_cast<std::size_t>(got))).subspan(before);
+}
+
+bool DirectReads::read(std::uint64_t offset, MutableBytes out) const noexcept {
   while (!out.empty()) {
-    const std::uint64_t before = offset % kAlignment;
-    const std::size_t size = std::min<std::uint64_t>(out.size(), kBuffer - before);
-    const std::uint64_t whole = (before + size + kAlignment - 1) / kAlignment * kAlignment;
-    const ssize_t got = retry([&] { return ::pread(direct(), memory, whole, static_cast<off_t>(offset - before)); });
-    if (got <= static_cast<ssize_t>(before)) return false;
-    const std::size_t useful = std::min(size, static_cast<std::size_t>(got) - static_cast<std::size_t>(before));
-    std::memcpy(out.data(), memory + before, useful);
-    out = out.subspan(useful);
-    offset += useful;
+    const Bytes piece = read_piece(offset, out.size());
+    if (piece.empty()) return false;
+    std::memcpy(out.data(), piece.data(), piece.size());
+    out = out.subspan(piece.size());
+    offset += piece.size();
   }
   return true;
+}
+
+Bytes DirectReads::look_at(std::uint64_t offset, std::size_t size) const noexcept {
+  const Bytes piece = read_piece(offset, size);
+  return piece.size() == size ? piece : Bytes();
 }
 
 }  // namespace torchkeep::posix
@@ -98,6 +109,9 @@ int DirectReads::direct() const noexcept {
 }
 bool DirectReads::read(std::uint64_t, MutableBytes) const noexcept {
   return false;
+}
+Bytes DirectReads::look_at(std::uint64_t, std::size_t) const noexcept {
+  return {};
 }
 
 }  // namespace torchkeep::posix

@@ -22,9 +22,13 @@ class DirectReads final {
   bool is_cold(std::uint64_t offset, std::uint64_t size) const noexcept;
   /// Fills `out` from `offset`. False where the system refuses; then `out` may hold anything.
   bool read(std::uint64_t offset, MutableBytes out) const noexcept;
+  /// The same bytes where they were read to, until this thread's next call; empty where the system refuses, or when
+  /// they are more than are read at once.
+  Bytes look_at(std::uint64_t offset, std::size_t size) const noexcept;
 
  private:
   int direct() const noexcept;
+  Bytes read_piece(std::uint64_t offset, std::size_t size) const noexcept;
 
   const Descriptor& file_;
   mutable std::once_flag opened_;

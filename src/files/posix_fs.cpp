@@ -209,6 +209,14 @@ class PosixReadAt final : public ReadAt {
     }
   }
 
+  Bytes look_at(std::uint64_t offset, std::size_t size) const override {
+    if (size >= kDirectFrom && offset <= size_ && size <= size_ - offset && is_cold(offset, size)) {
+      const Bytes there = direct_.look_at(offset, size);
+      if (!there.empty()) return there;
+    }
+    return ReadAt::look_at(offset, size);
+  }
+
   const std::string& name() const override { return path_; }
 
   bool is_cold(std::uint64_t offset, std::uint64_t size) const override { return direct_.is_cold(offset, size); }

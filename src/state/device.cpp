@@ -2,6 +2,7 @@
 // The buffers take turns.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include <torchkeep/state/device.h>
 

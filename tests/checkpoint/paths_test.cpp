@@ -110,9 +110,12 @@ TEST(ColdFiles, GiveTheSameValueAndStayOutOfThePageCache) {
 TEST(ColdFiles, AreVerified) {
   const TempDir folder;
   save(large(), folder / "a.pt");
+  make_cold(folder / "a.pt");
+  EXPECT_NO_THROW(verify(folder / "a.pt"));
   posix_fs().open_write(folder / "a.pt")->write_at(12'000'000, as_bytes("damage"));
   make_cold(folder / "a.pt");
   EXPECT_ERROR(load(folder / "a.pt"), Code::corrupt, "a.pt: data/0: CRC-32 is");
+  EXPECT_ERROR(verify(folder / "a.pt"), Code::corrupt, "data/0: CRC-32 is");
 }
 
 TEST(ColdFiles, GiveEveryRangeOfTheirBytes) {
@@ -126,6 +129,7 @@ TEST(ColdFiles, GiveEveryRangeOfTheirBytes) {
       std::string found(size, '\0');
       file->read_at(begin, std::as_writable_bytes(std::span(found)));
       EXPECT_TRUE(found == bytes.substr(begin, size)) << size << " bytes at " << begin;
+      EXPECT_TRUE(as_text(file->look_at(begin, size)) == found) << size << " bytes at " << begin;
     }
   }
 }

@@ -160,6 +160,27 @@ TEST_F(SystemCalls, AReadThatFailsIsAnError) {
                path() + " at byte 0: cannot read 4 bytes: Input/output error");
 }
 
+TEST_F(SystemCalls, WhereDirectReadsAreRefusedTheFileIsReadThroughThePageCache) {
+  const std::string text(600'000, 'x');
+  create_file(posix_fs(), path(), text);
+  const int fd = ::open(path().c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_EQ(::fsync(fd), 0);
+  const auto evict = [&] { ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); };
+  evict();
+  const auto file = posix_fs().open_read(path());
+  if (!file->is_cold(0, text.size()))
+    GTEST_SKIP() << "this system does not tell what is cached, or has no direct reads";
+  std::string found(text.size(), '\0');
+  script("pread").results = {EINVAL};
+  EXPECT_EQ(as_text(file->look_at(0, text.size())), text);
+  EXPECT_EQ(script("pread").calls, 2U);
+  evict();
+  script("pread").results = {EINVAL};
+  file->read_at(0, std::as_writable_bytes(std::span(found)));
+  EXPECT_EQ(found, text);
+  ::close(fd);
+}
+
 TEST_F(SystemCalls, AnInterruptedOpenIsRepeated) {
   script("open").results = {EINTR, EINTR};
   posix_fs().create(path(), {});

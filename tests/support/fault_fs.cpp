@@ -80,6 +80,9 @@ class FaultFs::FaultyReader final : public ReadAt {
     fs_.pass("read", name(), [&] { inner_->read_at(offset, out); });
   }
   const std::string& name() const override { return inner_->name(); }
+  Bytes look_at(std::uint64_t offset, std::size_t size) const override {
+    return fs_.pass("read", name(), [&] { return inner_->look_at(offset, size); });
+  }
   bool is_cold(std::uint64_t offset, std::uint64_t size) const override { return inner_->is_cold(offset, size); }
 
  private:

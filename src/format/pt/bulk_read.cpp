@@ -133,13 +133,19 @@ class BulkReader {
     std::uint32_t crc = 0;
     for (std::uint64_t done = 0; done < size;) {
       const auto count = static_cast<std::size_t>(std::min(most, size - done));
-      const MutableBytes block = what_ == Bulk::check ? scratch(count) : large.item->out.subspan(begin + done, count);
-      zip_.file().read_at(large.data + begin + done, block);
+      const Bytes block = read_block(large, begin + done, count);
       if (large.item->verify) crc = crc32(block, crc);
       done += count;
     }
     large.crcs[chunk] = crc;
     if (large.remaining.fetch_sub(1) == 1 && large.item->verify) zip_.check_crc(*large.item->record, whole_crc(large));
+  }
+
+  Bytes read_block(const Large& large, std::uint64_t begin, std::size_t count) const {
+    if (what_ == Bulk::check) return zip_.file().look_at(large.data + begin, count);
+    const MutableBytes block = large.item->out.subspan(begin, count);
+    zip_.file().read_at(large.data + begin, block);
+    return block;
   }
 
   static std::uint32_t whole_crc(const Large& large) {

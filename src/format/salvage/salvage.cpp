@@ -211,6 +211,7 @@ class ResizedReadAt final : public ReadAt {
   std::uint64_t size() const override { return size_; }
   void read_at(std::uint64_t offset, MutableBytes out) const override { file_->read_at(offset, out); }
   const std::string& name() const override { return file_->name(); }
+  Bytes look_at(std::uint64_t offset, std::size_t size) const override { return file_->look_at(offset, size); }
   bool is_cold(std::uint64_t offset, std::uint64_t size) const override { return file_->is_cold(offset, size); }
 
  private:

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <torchkeep/base/error.h>
 
@@ -34,6 +35,14 @@ class ReadAt {
   virtual std::uint64_t size() const = 0;
   /// Fills `out` from `offset`. Throws Error (corrupt) when that passes the end, Error (io) when the system fails.
   virtual void read_at(std::uint64_t offset, MutableBytes out) const = 0;
+  /// `size` bytes from `offset` for a short look, at as few copies as can be: the view is valid until this thread's
+  /// next call. Throws what read_at() throws.
+  virtual Bytes look_at(std::uint64_t offset, std::size_t size) const {
+    thread_local std::vector<std::byte> memory;
+    if (memory.size() < size) memory.resize(size);
+    read_at(offset, {memory.data(), size});
+    return {memory.data(), size};
+  }
   /// The name errors should give (a path; may be empty).
   virtual const std::string& name() const = 0;
   /// True when these bytes would come from the disk and not from memory: then large pieces, and several threads that
