@@ -89,14 +89,16 @@ def arguments():
     parser.add_argument("--conditions", nargs="+", default=["WARM", "COLD"], choices=["WARM", "COLD"])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--saves", type=int, default=8, help="saves in each training; 0: no trainings")
+    parser.add_argument("--train-threads", type=int, nargs="+", help="of each training (default: all cores, and one less)")
     parser.add_argument("--no-growth", action="store_true", help="leave out how the cost grows")
     return parser.parse_args()
 
 
 def main():
     options = arguments()
-    options.cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(options.cores)
+    cores = len(os.sched_getaffinity(0))
+    options.train_threads = options.train_threads or sorted({max(1, cores - 1), cores})
+    torch.set_num_threads(cores)
     options.out.mkdir(parents=True, exist_ok=True)
     log = functools.partial(print, flush=True)
     results = {"machine": machine(), "size": options.size, "runs": options.runs}

@@ -59,7 +59,7 @@ def measure_training(options, folder, log):
     """threads -> name -> what was measured."""
     programs = {"cpp": options.train, "python": Path(__file__).parent / "train.py"}
     results = {}
-    for threads in sorted({max(1, options.cores - 1), options.cores}):
+    for threads in options.train_threads:
         what = shape(options.size, options.saves, threads)
         idle = {language: run_once(program, "none", {**what, "steps": 2 * PERIOD}, folder)
                 for language, program in programs.items()}

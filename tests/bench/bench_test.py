@@ -10,7 +10,7 @@ BENCH = pathlib.Path(os.environ["TORCHKEEP_BIN"]) / "bench"
 
 def test_writes_a_report_and_a_picture_of_candidates_that_kept_every_bit(tmp_path):
     done = subprocess.run([BENCH, "--size", "tiny", "--workloads", "gpt2", "--conditions", "WARM", "--runs", "1",
-                           "--saves", "2", "--no-growth", "--out", tmp_path], capture_output=True, text=True, timeout=300)
+                           "--saves", "2", "--train-threads", "1", "--no-growth", "--out", tmp_path], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     everything = json.loads((tmp_path / "bench.json").read_text())
     results = everything["workloads"]["gpt2"]

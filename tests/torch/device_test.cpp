@@ -65,12 +65,14 @@ struct LateGuard final : c10::impl::DeviceGuardImplInterface {
   void setDevice(c10::Device) const override {}
   void uncheckedSetDevice(c10::Device) const noexcept override {}
   c10::DeviceIndex deviceCount() const noexcept override { return 1; }
-  c10::Stream getStream(c10::Device device) const override { return {c10::Stream::UNSAFE, device, late().current}; }
+  c10::Stream getStream(c10::Device device) const override {
+    return c10::Stream(c10::Stream::UNSAFE, device, late().current);
+  }
   c10::Stream getStreamFromGlobalPool(c10::Device device, bool) const override {
-    return {c10::Stream::UNSAFE, device, kOwn};
+    return c10::Stream(c10::Stream::UNSAFE, device, kOwn);
   }
   c10::Stream exchangeStream(c10::Stream stream) const override {
-    return {c10::Stream::UNSAFE, kDevice, std::exchange(late().current, stream.id())};
+    return c10::Stream(c10::Stream::UNSAFE, kDevice, std::exchange(late().current, stream.id()));
   }
   void record(void** event, const c10::Stream& stream, c10::DeviceIndex, c10::EventFlag) const override {
     if (*event == nullptr) *event = new EventState;
