@@ -22,6 +22,16 @@ function(torchkeep_torch_options target)
   endif()
 endfunction()
 
+# torchkeep_torch_unity(TARGET [SOURCES...]): compiles nine sources of TARGET, or those named, as one: even precompiled,
+# LibTorch's headers cost every translation unit about nine seconds.
+function(torchkeep_torch_unity target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 9)
+  if(ARGN)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD_MODE GROUP)
+    set_source_files_properties(${ARGN} PROPERTIES UNITY_GROUP ${target})
+  endif()
+endfunction()
+
 # torchkeep_torch_program(NAME SOURCES file... [LIBRARIES target...])
 # A program that uses LibTorch through torchkeep::torch (examples, the demo, peers of Python tests).
 function(torchkeep_torch_program name)

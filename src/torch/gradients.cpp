@@ -15,7 +15,7 @@ namespace torchkeep {
 namespace {
 
 /// Every parameter once, under the name of its first occurrence.
-std::vector<NamedTensor> parameters_of(const std::vector<TrackedModule>& modules) {
+std::vector<NamedTensor> named_parameters_of(const std::vector<TrackedModule>& modules) {
   std::vector<NamedTensor> parameters;
   for (const TrackedModule& one : modules) {
     for (const ModuleNode& node : walk(*one.module)) {
@@ -36,7 +36,7 @@ struct Setting {
 
 Value gradients_of(const std::vector<TrackedModule>& modules) {
   Value gradients = Value::mapping(Kind::dict);
-  for (const NamedTensor& one : parameters_of(modules)) {
+  for (const NamedTensor& one : named_parameters_of(modules)) {
     if (one.tensor.grad().defined()) gradients.set(one.name, to_leaf(one.tensor.grad().detach()));
   }
   return gradients;
@@ -47,7 +47,7 @@ std::function<void()> prepare_gradients(const std::vector<TrackedModule>& module
   std::vector<Setting> settings;
   std::vector<std::string> offenders;
   std::size_t found = 0;
-  for (const NamedTensor& one : parameters_of(modules)) {
+  for (const NamedTensor& one : named_parameters_of(modules)) {
     Setting setting{one.tensor, {}};
     if (const auto gradient = value.find(Value::string(one.name))) {
       ++found;

@@ -58,9 +58,9 @@ Value write(const OptimizerParamState& base, const OptimizerOptions& base_option
 }
 
 /// Reads the entries of one LBFGS state.
-class Reading {
+class LbfgsReading {
  public:
-  explicit Reading(const StateReader& reader) : reader_(reader), device_(reader.params.front().device()) {
+  explicit LbfgsReading(const StateReader& reader) : reader_(reader), device_(reader.params.front().device()) {
     for (const at::Tensor& param : reader.params) numel_ += param.numel();
   }
 
@@ -78,11 +78,11 @@ class Reading {
     if (value.as_tensor().numel() != 1) value.fail_kind("a number, or a tensor with one element");
     return read_tensor(value, device_).squeeze();
   }
-  std::deque<at::Tensor> flats(const Value& value) const { return each(value, &Reading::flat); }
-  std::deque<at::Tensor> scalars(const Value& value) const { return each(value, &Reading::scalar); }
+  std::deque<at::Tensor> flats(const Value& value) const { return each(value, &LbfgsReading::flat); }
+  std::deque<at::Tensor> scalars(const Value& value) const { return each(value, &LbfgsReading::scalar); }
 
  private:
-  std::deque<at::Tensor> each(const Value& value, at::Tensor (Reading::*read)(const Value&) const) const {
+  std::deque<at::Tensor> each(const Value& value, at::Tensor (LbfgsReading::*read)(const Value&) const) const {
     if (!value.is_sequence()) value.fail_kind("list");
     std::deque<at::Tensor> tensors;
     for (std::size_t i = 0; i < value.size(); ++i) {
@@ -132,7 +132,7 @@ void check_lengths(const LBFGSParamState& state, std::int64_t history_size, std:
 }
 
 void read_direction(const StateReader& reader, LBFGSParamState& state) {
-  const Reading reading(reader);
+  const LbfgsReading reading(reader);
   need(reader, "d", [&](const Value& value) { state.d(reading.flat(value)); });
   need(reader, "t", [&](const Value& value) { state.t(read_number(value)); });
   need(reader, "old_dirs", [&](const Value& value) { state.old_dirs(reading.flats(value)); });
