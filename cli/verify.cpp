@@ -177,14 +177,14 @@ Repair repair(Session& session, const std::string& path, const VerifyOptions& op
   Repair result{options.repair, salvage(open_input(path), salvaging)};
   Salvaged& found = result.found;
   if (found.format == FileFormat::safetensors) {
-    target.write(plan_safetensors(found.value, found.metadata).plan);
+    target.write(plan_safetensors(found.value, found.metadata).plan, session.progress());
     return result;
   }
   for (const std::string& object : drop_objects(found.value))
     found.lost.push_back({object.substr(0, object.find(" (")),
                           object.substr(object.find(" (") + 2, object.size() - object.find(" (") - 3),
                           "a .pt file for PyTorch's safe loader cannot hold it"});
-  target.write(plan_pt(found.value));
+  target.write(plan_pt(found.value), session.progress());
   return result;
 }
 
