@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdlib>
+#include <fmt/format.h>
 #include <limits>
 #include <new>
 #if defined(__GLIBC__)
@@ -17,9 +18,8 @@
 #include "target.h"
 
 namespace torchkeep::cli {
-namespace {
 
-int status_of(const Error& error) {
+int status_of(const Error& error) noexcept {
   switch (error.code()) {
     case Code::corrupt:
       return kDifferent;
@@ -32,6 +32,8 @@ int status_of(const Error& error) {
       return kFailed;
   }
 }
+
+namespace {
 
 // A checkpoint of 100,000 tensors becomes a million small objects, and large pages cost a fraction of small ones to
 // get. Whoever needs little does not come to them: the heap begins with small ones.
@@ -64,7 +66,10 @@ int run(int argc, char** argv) {
       session.out.flush();
       return kGood;
     }
-    complain(std::string(error.what()) + "; see torchkeep --help");
+    const std::string first = argc > 1 ? argv[1] : "-";
+    const bool is_verb = !app->get_subcommands([&](CLI::App* verb) { return verb->check_name(first); }).empty();
+    complain((is_verb || first.starts_with('-') ? error.what() : fmt::format("there is no verb '{}'", first)) +
+             "; see torchkeep --help");
     return kUsage;
   }
   const int status = command.run(session);

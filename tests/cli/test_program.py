@@ -111,6 +111,21 @@ def test_files_that_cannot_be_read_or_written_are_status_3(files, tmp_path):
     assert "web page" in run("ls", tmp_path / "text.pt", status=3).err
 
 
+def test_one_path_that_cannot_be_read_does_not_hide_the_others(files, tmp_path):
+    (tmp_path / "empty.pt").write_bytes(b"")
+    paths = [tmp_path / "nothing.pt", files / "model.pt", tmp_path / "empty.pt", files / "tied.pt"]
+    for verb, text in (("ls", "embedding"), ("verify", "good     " + str(paths[3]))):
+        found = run(verb, *paths, status=3, several=True)
+        assert text in found.out and "nothing.pt: cannot open" in found.err
+    assert run("verify", *paths, "--json", status=3).json["good"] is False
+    assert [file["good"] for file in run("verify", *paths, "--json", status=3).json["files"]] == [True, False, True]
+    run("verify", *paths[1:], status=1)
+
+
+def test_a_verb_that_does_not_exist_is_named():
+    assert "no verb 'show-all'" in run("show-all", "x", status=2).err
+
+
 def test_damaged_files_are_status_1(files, tmp_path):
     (tmp_path / "cut.pt").write_bytes((files / "checkpoint.pt").read_bytes()[:5000])
     for verb in ("ls", "show", "verify"):
