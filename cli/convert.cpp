@@ -169,7 +169,7 @@ int run_convert(Session& session, const ConvertOptions& options) {
                 {.file = opened.path, .record = {}, .offset = {}, .key = {}});
   }
   conversion.file_size = plan.file_size;
-  target.write(std::move(plan));
+  target.write(std::move(plan), session.progress());
   if (!target.is_stream()) report(session, options, opened, conversion, safetensors);
   return kGood;
 }

@@ -24,7 +24,7 @@ int run_extract(Session& session, const ExtractOptions& options) {
   const Tensor& tensor = part->as_tensor();
   const NpyOptions npy{.raw_bits = options.raw_bits};
   Target target(options.output, options.force);
-  target.write(plan_npy(tensor, npy));
+  target.write(plan_npy(tensor, npy), session.progress());
   const DType dtype = npy_dtype(tensor.dtype, npy);
   if (session.json && !target.is_stream()) {
     JsonWriter json(session.out);

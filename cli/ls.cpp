@@ -191,10 +191,11 @@ int run_ls(Session& session, const LsOptions& options) {
   const bool several = options.paths.size() > 1 && !session.json && !options.names;
   for (const std::string& path : options.paths) {
     if (several) session.out.line(session.out.styled(Style::heading, printable(path) + ":"));
-    is_directory(path) ? list_run(session, path, options) : list_file(session, path, options);
+    session.attempt(options.paths.size() == 1,
+                    [&] { is_directory(path) ? list_run(session, path, options) : list_file(session, path, options); });
     if (several && path != options.paths.back()) session.out.line();
   }
-  return kGood;
+  return session.failed;
 }
 
 }  // namespace torchkeep::cli

@@ -13,7 +13,7 @@ namespace torchkeep::cli {
 struct OutputClosed {};
 
 /// Parts of the output that are coloured on a terminal.
-enum class Style { plain, heading, key, number, good, bad, warning, faint };
+enum class Style : std::uint8_t { plain, heading, key, number, good, bad, warning, faint };
 
 enum class Colour { automatic, always, never };
 

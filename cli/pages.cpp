@@ -170,7 +170,7 @@ std::string markdown(CLI::App& app) {
       "# The command `torchkeep`\n\n<!-- Made by `torchkeep completion markdown`; a test compares. -->\n\n"
       "One program without PyTorch in it. It never runs code from a file. [cli-json.md](cli-json.md) describes what\n"
       "`--json` writes.\n\n```\n{}```\n",
-      app.help());
+      app.get_formatter()->make_help(&app, app.get_name(), CLI::AppFormatMode::Normal));  // help() is the verb's
   for (CLI::App* verb : verbs(app)) {
     text += fmt::format("\n## torchkeep {}\n\n```\n{}```\n", verb->get_name(), verb->help(app.get_name()));
   }

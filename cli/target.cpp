@@ -2,6 +2,9 @@
 // Writing to a path or to standard output.
 #include "target.h"
 
+#include <array>
+#include <csignal>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <torchkeep/checkpoint/export.h>
@@ -11,6 +14,39 @@
 #include "output.h"
 
 namespace torchkeep::cli {
+namespace {
+
+volatile std::sig_atomic_t stop_signal = 0;
+
+/// While one lives, a signal that would end the program is noted, so that a temporary file can be removed first. The
+/// second one of a kind ends it at once.
+class StopSignals {
+ public:
+  StopSignals() {
+    struct sigaction noting = {};
+    noting.sa_handler = [](int signal) { stop_signal = signal; };
+    noting.sa_flags = SA_RESETHAND | SA_RESTART;
+    for (std::size_t i = 0; i < kSignals.size(); ++i) {
+      sigaction(kSignals[i], nullptr, &before_[i]);
+      if (before_[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &noting, nullptr);
+    }
+  }
+  ~StopSignals() {
+    for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
+  }
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+  static void check() {
+    if (stop_signal != 0) throw Interrupted{stop_signal};
+  }
+
+ private:
+  static constexpr std::array<int, 3> kSignals = {SIGINT, SIGTERM, SIGHUP};
+  std::array<struct sigaction, 3> before_ = {};
+};
+
+}  // namespace
 
 Target::Target(std::string path, bool force) : path_(std::move(path)) {
   const Where where = {.file = path_, .record = {}, .offset = {}, .key = {}};
@@ -21,8 +57,15 @@ Target::Target(std::string path, bool force) : path_(std::move(path)) {
   }
 }
 
-void Target::write(Plan plan) const {
-  if (!is_stream()) return save_plan(std::move(plan), path_);
+void Target::write(Plan plan, bool shows_progress) const {
+  if (!is_stream()) {
+    const StopSignals signals;
+    ProgressLine progress(fmt::format("writing {}", printable(path_)), shows_progress);
+    return save_plan(std::move(plan), path_, {}, [&](std::uint64_t done, std::uint64_t total) {
+      StopSignals::check();
+      progress.update(done, total);
+    });
+  }
   Output out;
   stream_plan(std::move(plan), [&out](Bytes bytes) { out.write(as_text(bytes)); });
   out.flush();

@@ -142,7 +142,7 @@ void Table::cell(std::string_view text, Style style) {
   const std::size_t width = columns(text);
   widths_[column_] = std::max(widths_[column_], width);
   text_ += text;
-  cells_.push_back({text.size(), width, style});
+  cells_.push_back({static_cast<std::uint32_t>(text.size()), static_cast<std::uint32_t>(width), style});
   ++column_;
 }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include <torchkeep/base/memory.h>
 #include <torchkeep/state/value.h>
 
 #include "output.h"
@@ -56,8 +57,8 @@ class Table {
 
  private:
   struct Placed {
-    std::size_t size;
-    std::size_t columns;
+    std::uint32_t size;
+    std::uint32_t columns;
     Style style;
     bool ends_row = false;
   };
@@ -66,8 +67,8 @@ class Table {
 
   std::vector<Align> align_;
   std::vector<std::size_t> widths_;
-  std::string text_;
-  std::vector<Placed> cells_;
+  std::basic_string<char, std::char_traits<char>, LargeAllocator<char>> text_;
+  LargeVector<Placed> cells_;
   std::size_t column_ = 0;
 };
 

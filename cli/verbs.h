@@ -2,6 +2,7 @@
 // The verbs of the program: what each is asked for, and the function that does it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -10,6 +11,8 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include <torchkeep/base/error.h>
 
 #include "output.h"
 
@@ -23,14 +26,30 @@ enum Exit : int {
   kFailed = 3,     ///< a file cannot be read or written
 };
 
+/// The exit status that an error means.
+int status_of(const Error& error) noexcept;
+
 /// What all verbs share.
 struct Session {
   Output out;
   bool json = false;
   bool quiet = false;
   bool verbose = false;
+  int failed = kGood;  ///< the worst exit status of what attempt() went on after
 
   bool progress() const noexcept { return !quiet && !json; }
+  /// Does one part of the work and goes on after an error, which is told and remembered; the one part of all throws it.
+  template <class Work>
+  void attempt(bool is_all, Work&& work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      if (is_all) throw;
+      out.flush();
+      complain(error.what());
+      failed = std::max(failed, status_of(error));
+    }
+  }
 
   /// Keeps something until the process ends, which is quicker than to take 100,000 tensors apart one by one.
   template <class T>

@@ -106,7 +106,7 @@ void report_json(Session& session, const std::vector<Checked>& all, const std::v
                  const std::optional<Repair>& repaired) {
   JsonWriter json(session.out);
   json.begin_document("torchkeep.verify/1");
-  json.member("good", problems.empty() &&
+  json.member("good", problems.empty() && session.failed == kGood &&
                           std::all_of(all.begin(), all.end(), [](const Checked& one) { return one.check.good(); }));
   json.key("files"), json.begin_array();
   for (const auto& [path, check] : all) {
@@ -177,14 +177,14 @@ Repair repair(Session& session, const std::string& path, const VerifyOptions& op
   Repair result{options.repair, salvage(open_input(path), salvaging)};
   Salvaged& found = result.found;
   if (found.format == FileFormat::safetensors) {
-    target.write(plan_safetensors(found.value, found.metadata).plan);
+    target.write(plan_safetensors(found.value, found.metadata).plan, session.progress());
     return result;
   }
   for (const std::string& object : drop_objects(found.value))
     found.lost.push_back({object.substr(0, object.find(" (")),
                           object.substr(object.find(" (") + 2, object.size() - object.find(" (") - 3),
                           "a .pt file for PyTorch's safe loader cannot hold it"});
-  target.write(plan_pt(found.value));
+  target.write(plan_pt(found.value), session.progress());
   return result;
 }
 
@@ -199,21 +199,27 @@ int run_verify(Session& session, const VerifyOptions& options) {
   std::vector<std::string> problems;
   const bool speaks = !session.json && options.repair != "-";
   for (const std::string& path : options.paths) {
-    std::vector<std::string> files = {path};
-    if (is_directory(path)) files = check_run(session, path, problems);
+    std::vector<std::string> files;
+    const bool is_all = options.paths.size() == 1;
+    if (is_directory(path))
+      session.attempt(is_all, [&] { files = check_run(session, path, problems); });
+    else
+      files = {path};
     for (const std::string& file : files) {
-      all.push_back({file, check(session, file, options)});
-      if (speaks && (!session.quiet || !all.back().check.good())) report(session, all.back());
+      session.attempt(is_all && files.size() == 1, [&] {
+        all.push_back({file, check(session, file, options)});
+        if (speaks && (!session.quiet || !all.back().check.good())) report(session, all.back());
+      });
     }
   }
-  const bool good =
-      problems.empty() && std::all_of(all.begin(), all.end(), [](const Checked& one) { return one.check.good(); });
+  const bool good = problems.empty() && session.failed == kGood &&
+                    std::all_of(all.begin(), all.end(), [](const Checked& one) { return one.check.good(); });
   std::optional<Repair> repaired;
   if (!options.repair.empty() && !good) repaired = repair(session, options.paths[0], options);
   if (session.json) report_json(session, all, problems, repaired);
   if (!session.json && repaired) report_repair(session, *repaired);
   if (speaks && good && !options.repair.empty() && !session.quiet) session.out.line("nothing to repair");
-  return good ? kGood : kDifferent;
+  return good ? kGood : std::max<int>(kDifferent, session.failed);
 }
 
 }  // namespace torchkeep::cli

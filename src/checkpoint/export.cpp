@@ -30,9 +30,9 @@ class StreamFile final : public File {
 
 }  // namespace
 
-void save_plan(Plan plan, const std::string& path, const SaveOptions& options) {
+void save_plan(Plan plan, const std::string& path, const SaveOptions& options, const WriteProgress& on_progress) {
   Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
-  publish(fs, path, [&plan](File& file) { write_plan(plan, file); },
+  publish(fs, path, [&](File& file) { write_plan(plan, file, on_progress); },
           {.durable = options.durable, .size = plan.file_size});
 }
 

@@ -117,6 +117,8 @@ Section section_of(std::string_view key, const Value& value) {
   if (mentions(key, {"rng", "random_state", "generator_state"}) || is_or_holds(value, is_generator))
     return Section::rng;
   if (key == "gradients") return Section::gradients;
+  if (mentions(key, {"sampler", "dataloader", "data_loader", "data_position"}) && !is_model(value))
+    return Section::data;
   if (is_plain(value) || (is_scalar_tensor(value) && !key.empty())) return Section::progress;
   if (is_model(value)) return Section::model;
   return Section::other;

@@ -18,7 +18,8 @@ constexpr std::uint64_t kGathered = std::uint64_t{64} << 10;
 
 class PlanWriter {
  public:
-  PlanWriter(Plan& plan, File& file) : plan_(plan), file_(file), crcs_(plan.payloads.size()) {
+  PlanWriter(Plan& plan, File& file, const WriteProgress& on_progress)
+      : plan_(plan), file_(file), on_progress_(on_progress), crcs_(plan.payloads.size()) {
     buffer_.reserve(kBlock);
   }
 
@@ -71,9 +72,14 @@ class PlanWriter {
     flush();
     for (; !bytes.empty(); bytes = bytes.subspan(std::min<std::size_t>(bytes.size(), kBlock))) {
       const Bytes block = bytes.first(std::min<std::size_t>(bytes.size(), kBlock));
-      file_.write_at(position_, block);
-      position_ += block.size();
+      write_block(block);
     }
+  }
+
+  void write_block(Bytes block) {
+    file_.write_at(position_, block);
+    position_ += block.size();
+    if (on_progress_) on_progress_(position_, plan_.file_size);
   }
 
   // Room for `size` bytes (at most a block) behind those gathered so far.
@@ -85,13 +91,13 @@ class PlanWriter {
 
   void flush() {
     if (buffer_.empty()) return;
-    file_.write_at(position_, buffer_);
-    position_ += buffer_.size();
+    write_block(buffer_);
     buffer_.clear();
   }
 
   Plan& plan_;
   File& file_;
+  const WriteProgress& on_progress_;
   std::vector<std::uint32_t> crcs_;  // by payload
   std::vector<std::byte> buffer_;    // bytes that follow position_
   std::uint64_t position_ = 0;
@@ -100,8 +106,8 @@ class PlanWriter {
 
 }  // namespace
 
-void write_plan(Plan& plan, File& file) {
-  PlanWriter(plan, file).run();
+void write_plan(Plan& plan, File& file, const WriteProgress& on_progress) {
+  PlanWriter(plan, file, on_progress).run();
 }
 
 }  // namespace torchkeep

@@ -2,13 +2,14 @@
 // Writing the extents of a Plan.
 #pragma once
 
+#include <torchkeep/checkpoint/export.h>
 #include <torchkeep/files/fs.h>
 #include <torchkeep/format/plan.h>
 
 namespace torchkeep {
 
 /// Writes all extents from front to back and computes the CRC of each payload on the way, while its bytes are in the
-/// cache; the literals of `plan` receive them.
-void write_plan(Plan& plan, File& file);
+/// cache; the literals of `plan` receive them. `on_progress` is told after each block.
+void write_plan(Plan& plan, File& file, const WriteProgress& on_progress = nullptr);
 
 }  // namespace torchkeep

@@ -46,7 +46,7 @@ class Rebuilder {
   void push(const Value& value) {
     const Node* node = NodeAccess::node(value);
     if (node == nullptr || done_.contains(node)) return;
-    if (node->kind < Kind::list && NodeAccess::node(node->attributes) == nullptr) return;  // a leaf is its own clone
+    if (node->kind < Kind::list && node->attributes().is_none()) return;  // a leaf is its own clone
     pending_.push_back({node});
   }
 
@@ -57,14 +57,12 @@ class Rebuilder {
 
   void finish(const Node& node) {
     if (done_.contains(&node)) return;
-    std::shared_ptr<Node> copy = detail::copy_node(node);
+    detail::NodeHandle copy = detail::copy_node(node);
     detail::for_each_child(*copy, [this](const Value& child) { const_cast<Value&>(child) = replacement(child); });
-    if (auto* tensor = std::get_if<Tensor>(&copy->payload)) *tensor = changed(*tensor);
-    if (const auto* mapping = std::get_if<Mapping>(&copy->payload)) {
-      Mapping rebuilt;  // keys that are hashed by identity have a new one
-      rebuilt.reserve(mapping->size());
-      for (const Entry& entry : mapping->entries()) rebuilt.set(entry.key, entry.value);
-      copy->payload = std::move(rebuilt);
+    if (auto* tensor = copy->get<Tensor>()) *tensor = changed(*tensor);
+    if (auto* mapping = copy->get<Mapping>()) {
+      // Keys that are hashed by identity have a new one.
+      *mapping = Mapping(std::vector<Entry>(mapping->entries().begin(), mapping->entries().end()));
     }
     done_.emplace(&node, NodeAccess::wrap(std::move(copy)));
   }

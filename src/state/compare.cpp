@@ -22,19 +22,18 @@ constexpr std::size_t kBuffer = 2048;  // numbers decoded at once
 
 using Partial = TensorPair::Partial;
 
-// A block of elements, in place or read.
-class Block {
- public:
-  Bytes read(const Elements& elements, std::uint64_t first, std::size_t nbytes) {
-    if (const std::byte* data = elements.in_place()) return {data + first * elements.item(), nbytes};
-    bytes_.resize(nbytes);
-    elements.read(first, bytes_);
-    return bytes_;
-  }
+enum BlockSide : std::size_t { kSideA, kSideB };
 
- private:
-  std::vector<std::byte> bytes_;
-};
+// A block of elements, in place or read into memory of this thread that the next block of this side takes again.
+Bytes read_block(const Elements& elements, std::uint64_t first, std::size_t nbytes, BlockSide side) {
+  if (const std::byte* data = elements.in_place()) return {data + first * elements.item(), nbytes};
+  thread_local std::array<std::vector<std::byte>, 2> memory;
+  std::vector<std::byte>& bytes = memory[side];
+  if (bytes.size() < nbytes) bytes.resize(nbytes);
+  const MutableBytes block = std::span(bytes).first(nbytes);
+  elements.read(first, block);
+  return block;
+}
 
 std::uint64_t distance(std::int64_t a, std::int64_t b) {
   return a > b ? static_cast<std::uint64_t>(a) - static_cast<std::uint64_t>(b)
@@ -236,17 +235,17 @@ bool TensorPair::by_bits() const noexcept {
 bool TensorPair::equal_block(std::uint64_t number) const {
   const std::uint64_t first = number * block();
   const auto count = static_cast<std::size_t>(std::min(block(), elements_a_.count() - first));
-  Block block_a, block_b;
-  const Bytes bytes = block_a.read(elements_a_, first, count * elements_a_.item());
-  return std::memcmp(bytes.data(), block_b.read(elements_b_, first, bytes.size()).data(), bytes.size()) == 0;
+  const Bytes a = read_block(elements_a_, first, count * elements_a_.item(), kSideA);
+  const Bytes b = read_block(elements_b_, first, a.size(), kSideB);
+  return std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 Partial TensorPair::compare_block(std::uint64_t number) const {
   const std::uint64_t first = number * block();
   const auto count = static_cast<std::size_t>(std::min(block(), elements_a_.count() - first));
-  Block block_a, block_b;
-  return compare_pair(*a_, *b_, by_bits(), block_a.read(elements_a_, first, count * elements_a_.item()),
-                      block_b.read(elements_b_, first, count * elements_b_.item()));
+  const Bytes a = read_block(elements_a_, first, count * elements_a_.item(), kSideA);
+  const Bytes b = read_block(elements_b_, first, count * elements_b_.item(), kSideB);
+  return compare_pair(*a_, *b_, by_bits(), a, b);
 }
 
 TensorDifference TensorPair::result(const Partial& all) const {

@@ -83,9 +83,7 @@ bool same_leaf(const Value& a, const Value& b) {
 
 // Pairs the entries of two mappings by key: those of the first in its order, then the added ones.
 std::vector<PartPair> pair_entries(std::span<const Entry> a, std::span<const Entry> b, bool& reordered) {
-  detail::Mapping index;  // key -> entry of b
-  index.reserve(b.size());
-  for (const Entry& entry : b) index.set(entry.key, entry.value);
+  const detail::Mapping index(std::vector<Entry>(b.begin(), b.end()));  // key -> entry of b
   std::vector<PartPair> pairs;
   std::vector<bool> used(b.size(), false);
   std::size_t last = 0;
@@ -129,7 +127,7 @@ bool is_leaf(const Value& value) {
 }
 
 const Value& attributes_of(const Value& value) {
-  return NodeAccess::node(value)->attributes;
+  return NodeAccess::node(value)->attributes();
 }
 
 class Walk {

@@ -11,7 +11,7 @@
 namespace torchkeep {
 namespace {
 
-constexpr std::uint64_t kBlockBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kBlockBytes = std::uint64_t{256} << 10;  // two of them stay in the L2 cache
 constexpr std::uint64_t kGatherBytes = std::uint64_t{1} << 25;
 constexpr std::uint64_t kMaxSpan = std::uint64_t{1} << 20;  // bytes read at once for one box
 constexpr std::uint64_t kPage = 4096;                       // below this, reading too much costs nothing

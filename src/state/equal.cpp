@@ -51,10 +51,11 @@ class Comparison {
     const Node* x = NodeAccess::node(a);
     const Node* y = NodeAccess::node(b);
     if (x == nullptr || y == nullptr) return x == y;
-    if (x->kind != y->kind || x->payload.index() != y->payload.index()) return false;
-    if (x->kind == Kind::back_reference) return labels_.meet(x->label, y->label) != Pairing<std::uint64_t>::Met::apart;
-    if ((x->label != 0) != (y->label != 0)) return false;
-    if (x->label != 0 && labels_.meet(x->label, y->label) == Pairing<std::uint64_t>::Met::apart) return false;
+    if (x->kind != y->kind || x->content != y->content) return false;
+    if (x->kind == Kind::back_reference)
+      return labels_.meet(x->label(), y->label()) != Pairing<std::uint64_t>::Met::apart;
+    if ((x->label() != 0) != (y->label() != 0)) return false;
+    if (x->label() != 0 && labels_.meet(x->label(), y->label()) == Pairing<std::uint64_t>::Met::apart) return false;
     if (x->kind >= Kind::list && x->kind != Kind::dtype && x->kind != Kind::device) {
       if (x->kind == Kind::tuple || x->kind == Kind::size || x->kind == Kind::frozenset) {
         // Whether two equal immutable objects are one object does not matter; visiting them once does.
@@ -64,14 +65,13 @@ class Comparison {
         if (met != Pairing<const Node*>::Met::never) return met == Pairing<const Node*>::Met::together;
       }
     }
-    push(x->attributes, y->attributes);
-    return compare_payload(*x, *y);
+    push(x->attributes(), y->attributes());
+    return compare_content(*x, *y);
   }
 
-  bool compare_payload(const Node& x, const Node& y) {
-    return std::visit(
-        [this, &y](const auto& content) { return same(content, std::get<std::decay_t<decltype(content)>>(y.payload)); },
-        x.payload);
+  bool compare_content(const Node& x, const Node& y) {
+    return x.visit(
+        [this, &y](const auto& content) { return same(content, *y.get<std::decay_t<decltype(content)>>()); });
   }
 
   bool same(std::monostate, std::monostate) { return true; }
@@ -125,28 +125,28 @@ class Comparison {
 
   bool same_optional(const Tensor* a, const Tensor* b) { return a == nullptr || b == nullptr ? a == b : same(*a, *b); }
 
-  bool same(const std::unique_ptr<SparseTensor>& a, const std::unique_ptr<SparseTensor>& b) {
-    push(a->indices, b->indices);
-    push(a->plain, b->plain);
-    push(a->values, b->values);
-    return a->layout == b->layout && a->sizes == b->sizes && a->is_coalesced == b->is_coalesced;
+  bool same(const SparseTensor& a, const SparseTensor& b) {
+    push(a.indices, b.indices);
+    push(a.plain, b.plain);
+    push(a.values, b.values);
+    return a.layout == b.layout && a.sizes == b.sizes && a.is_coalesced == b.is_coalesced;
   }
 
-  bool same(const std::unique_ptr<NestedTensor>& a, const std::unique_ptr<NestedTensor>& b) {
-    push(a->buffer, b->buffer);
-    push(a->sizes, b->sizes);
-    push(a->strides, b->strides);
-    push(a->offsets, b->offsets);
+  bool same(const NestedTensor& a, const NestedTensor& b) {
+    push(a.buffer, b.buffer);
+    push(a.sizes, b.sizes);
+    push(a.strides, b.strides);
+    push(a.offsets, b.offsets);
     return true;
   }
 
-  bool same(const std::unique_ptr<Opaque>& a, const std::unique_ptr<Opaque>& b) {
-    if (a->module != b->module || a->name != b->name || a->form != b->form) return false;
-    push(a->args, b->args);
-    push(a->kwargs, b->kwargs);
-    push(a->state, b->state);
-    return same(a->list_items, b->list_items) &&
-           same(std::span<const Entry>(a->dict_items), std::span<const Entry>(b->dict_items));
+  bool same(const Opaque& a, const Opaque& b) {
+    if (a.module != b.module || a.name != b.name || a.form != b.form) return false;
+    push(a.args, b.args);
+    push(a.kwargs, b.kwargs);
+    push(a.state, b.state);
+    return same(a.list_items, b.list_items) &&
+           same(std::span<const Entry>(a.dict_items), std::span<const Entry>(b.dict_items));
   }
 
   struct PairHash {
@@ -166,7 +166,7 @@ class Comparison {
 
 bool Value::operator==(const Value& other) const {
   // One handle to one tree is equal to itself; the bytes need not be read.
-  return node_ == other.node_ || Comparison().run(*this, other);
+  return id() == other.id() || Comparison().run(*this, other);
 }
 
 }  // namespace torchkeep

@@ -202,7 +202,7 @@ class TreeHash {
       return;
     }
     Frame& top = stack_.back();
-    const bool is_attributes = top.next == top.parts.size() && NodeAccess::node(*top.value)->attributes.is_mapping();
+    const bool is_attributes = top.next == top.parts.size() && NodeAccess::node(*top.value)->attributes().is_mapping();
     if (is_attributes)
       top.attributes = digest;
     else

@@ -161,15 +161,30 @@ bool key_equal(const Value& a, const Value& b) {
   return true;
 }
 
-void Mapping::reserve(std::size_t count) {
-  entries_.reserve(count);
-  hashes_.reserve(count);
+// The entries stay where they are, unless a key is repeated.
+Mapping::Mapping(std::vector<Entry> entries) : entries_(std::move(entries)) {
+  hashes_.reserve(entries_.size());
+  if (entries_.size() > kScanLimit) slots_.assign(std::bit_ceil(entries_.size() * 4), 0);
+  for (Entry& entry : entries_) {
+    const std::uint64_t hash = key_hash(entry.key);
+    const auto position = find_hashed(hash, [&entry](const Value& other) { return key_equal(entry.key, other); });
+    if (position) {
+      entries_[*position].value = std::move(entry.value);
+      continue;
+    }
+    const std::size_t place = hashes_.size();
+    hashes_.push_back(hash);
+    if (!slots_.empty()) insert_index(place);
+    if (&entry != &entries_[place]) entries_[place] = std::move(entry);
+  }
+  entries_.erase(entries_.begin() + static_cast<std::ptrdiff_t>(hashes_.size()), entries_.end());
+  if (entries_.size() <= kScanLimit) slots_.clear();
 }
 
 template <class Same>
 std::optional<std::size_t> Mapping::find_hashed(std::uint64_t hash, const Same& same) const {
   if (slots_.empty()) {
-    for (std::size_t i = 0; i < entries_.size(); ++i) {
+    for (std::size_t i = 0; i < hashes_.size(); ++i) {
       if (hashes_[i] == hash && same(entries_[i].key)) return i;
     }
     return std::nullopt;

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include <torchkeep/base/memory.h>
 #include <torchkeep/state/value.h>
 
 namespace torchkeep::detail {
@@ -22,9 +23,11 @@ bool key_equal(const Value& a, const Value& b);
 /// Entries in insertion order with an index by key (built from the ninth entry on; below, a scan is faster).
 class Mapping {
  public:
+  Mapping() = default;
+  /// A repeated key keeps its first place and gets the last value.
+  explicit Mapping(std::vector<Entry> entries);
   std::span<const Entry> entries() const noexcept { return entries_; }
   std::size_t size() const noexcept { return entries_.size(); }
-  void reserve(std::size_t count);
   std::optional<std::size_t> find(const Value& key) const;
   std::optional<std::size_t> find(std::string_view key) const;
   /// Adds or replaces (an existing entry keeps its key and place).
@@ -39,7 +42,7 @@ class Mapping {
 
   std::vector<Entry> entries_;
   std::vector<std::uint64_t> hashes_;
-  std::vector<std::uint32_t> slots_;  // open addressing: 1 + position, 0 is free
+  LargeVector<std::uint32_t> slots_;  // open addressing: 1 + position, 0 is free
 };
 
 }  // namespace torchkeep::detail

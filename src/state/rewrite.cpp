@@ -81,7 +81,7 @@ class Rewriter {
 
   static Value rebuild(Frame& frame) {
     const Value& old = *frame.value;
-    const Value& old_attributes = NodeAccess::node(old)->attributes;
+    const Value& old_attributes = NodeAccess::node(old)->attributes();
     std::span<Part> parts = frame.results;
     std::optional<Part> attributes;
     if (!old_attributes.is_none()) {

@@ -76,9 +76,9 @@ void check_kind(bool fits, Kind kind, std::string_view maker) {
 }
 
 template <class T>
-const T& payload(const Value& value, std::string_view expected) {
+const T& content_of(const Value& value, std::string_view expected) {
   const Node* node = NodeAccess::node(value);
-  const T* content = node == nullptr ? nullptr : std::get_if<T>(&node->payload);
+  const T* content = node == nullptr ? nullptr : node->get<T>();
   if (content == nullptr) value.fail_kind(expected);
   return *content;
 }
@@ -92,8 +92,6 @@ std::string_view to_string(Kind kind) noexcept {
       "dtype", "device", "torch.Tensor", "sparse tensor", "nested tensor", "object",  "back reference"};
   return kNames[static_cast<std::size_t>(kind)];
 }
-
-Value::Value() noexcept = default;
 
 Value::Value(const char* text) : Value(Value::string(text)) {}
 
@@ -128,24 +126,21 @@ Value Value::mapping(Kind kind) {
 
 Value Value::mapping(Kind kind, std::vector<Entry> entries) {
   check_kind(kind == Kind::dict || kind == Kind::ordered_dict || kind == Kind::counter, kind, "Value::mapping");
-  Mapping mapping;
-  mapping.reserve(entries.size());
   for (Entry& entry : entries) {
     NodeAccess::forget_place(entry.key);
     NodeAccess::forget_place(entry.value);
-    mapping.set(entry.key, std::move(entry.value));
   }
-  return NodeAccess::make(kind, std::move(mapping));
+  return NodeAccess::make(kind, Mapping(std::move(entries)));
 }
 
 Value Value::back_reference(std::uint64_t label) {
   Value value = NodeAccess::make(Kind::back_reference, std::monostate());
-  NodeAccess::node(value)->label = label;
+  NodeAccess::node(value)->set_label(label);
   return value;
 }
 
 Kind Value::kind() const noexcept {
-  return node_ == nullptr ? Kind::none : node_->kind;
+  return !node_ ? Kind::none : node_->kind;
 }
 
 bool Value::is_mapping() const noexcept {
@@ -157,7 +152,7 @@ bool Value::is_sequence() const noexcept {
 }
 
 Value Value::operator[](std::string_view key) const {
-  const auto& mapping = payload<Mapping>(*this, "dict");
+  const auto& mapping = content_of<Mapping>(*this, "dict");
   if (const auto position = mapping.find(key)) return child(mapping.entries()[*position].value, key);
   child(*this, key).fail(Code::not_found, "no such key; " + list_keys(*this));
 }
@@ -180,7 +175,7 @@ Value Value::at(const Value& key) const {
 }
 
 std::optional<Value> Value::find(const Value& key) const {
-  const auto& mapping = payload<Mapping>(*this, "dict");
+  const auto& mapping = content_of<Mapping>(*this, "dict");
   const auto position = mapping.find(key);
   if (!position) return std::nullopt;
   return child(mapping.entries()[*position].value, show_key(key));
@@ -199,11 +194,11 @@ std::size_t Value::size() const {
 }
 
 std::span<const Entry> Value::items() const& {
-  return payload<Mapping>(*this, "dict").entries();
+  return content_of<Mapping>(*this, "dict").entries();
 }
 
 std::span<const Value> Value::elements() const& {
-  return payload<std::vector<Value>>(*this, "list, tuple or set");
+  return content_of<std::vector<Value>>(*this, "list, tuple or set");
 }
 
 Node& Value::own() {
@@ -212,42 +207,42 @@ Node& Value::own() {
 }
 
 void Value::set(const Value& key, Value value) & {
-  payload<Mapping>(*this, "dict");
+  content_of<Mapping>(*this, "dict");
   Value bare_key = key;
   NodeAccess::forget_place(bare_key);
   NodeAccess::forget_place(value);
-  std::get<Mapping>(own().payload).set(bare_key, std::move(value));
+  own().get<Mapping>()->set(bare_key, std::move(value));
 }
 
 bool Value::erase(const Value& key) & {
   if (!contains(key)) return false;
-  return std::get<Mapping>(own().payload).erase(key);
+  return own().get<Mapping>()->erase(key);
 }
 
 void Value::append(Value value) & {
   if (!is(Kind::list)) fail_kind("list");
   NodeAccess::forget_place(value);
-  std::get<std::vector<Value>>(own().payload).push_back(std::move(value));
+  own().get<std::vector<Value>>()->push_back(std::move(value));
 }
 
 Value Value::attributes() const {
-  return node_ == nullptr ? Value() : child(node_->attributes, "attributes");
+  return !node_ ? Value() : child(node_->attributes(), "attributes");
 }
 
 void Value::set_attributes(Value attributes) & {
-  if (node_ == nullptr) fail_kind("an object that can have attributes");
+  if (!node_) fail_kind("an object that can have attributes");
   if (!attributes.is_none() && !attributes.is_mapping()) attributes.fail_kind("dict or None");
   NodeAccess::forget_place(attributes);
-  own().attributes = std::move(attributes);
+  own().set_attributes(std::move(attributes));
 }
 
 std::uint64_t Value::label() const noexcept {
-  return node_ == nullptr ? 0 : node_->label;
+  return !node_ ? 0 : node_->label();
 }
 
 void Value::set_label(std::uint64_t label) & {
-  if (node_ == nullptr) fail_kind("a container");
-  own().label = label;
+  if (!node_) fail_kind("a container");
+  own().set_label(label);
 }
 
 std::uint64_t Value::new_label() noexcept {
@@ -256,64 +251,64 @@ std::uint64_t Value::new_label() noexcept {
 }
 
 bool Value::as_boolean() const {
-  return payload<bool>(*this, "bool");
+  return content_of<bool>(*this, "bool");
 }
 
 const Integer& Value::as_integer() const& {
-  return payload<Integer>(*this, "int");
+  return content_of<Integer>(*this, "int");
 }
 
 double Value::as_real() const {
-  return payload<double>(*this, "float");
+  return content_of<double>(*this, "float");
 }
 
 std::complex<double> Value::as_complex() const {
-  return payload<std::complex<double>>(*this, "complex");
+  return content_of<std::complex<double>>(*this, "complex");
 }
 
 const std::string& Value::as_string() const& {
   if (!is(Kind::string)) fail_kind("str");
-  return std::get<std::string>(node_->payload);
+  return *node_->get<std::string>();
 }
 
 const std::string& Value::as_bytes() const& {
   if (!is(Kind::bytes) && !is(Kind::bytearray)) fail_kind("bytes");
-  return std::get<std::string>(node_->payload);
+  return *node_->get<std::string>();
 }
 
 DType Value::as_dtype() const {
-  return payload<DType>(*this, "dtype");
+  return content_of<DType>(*this, "dtype");
 }
 
 const Device& Value::as_device() const& {
-  return payload<Device>(*this, "device");
+  return content_of<Device>(*this, "device");
 }
 
 const Tensor& Value::as_tensor() const& {
-  return payload<Tensor>(*this, "torch.Tensor");
+  return content_of<Tensor>(*this, "torch.Tensor");
 }
 
 const SparseTensor& Value::as_sparse_tensor() const& {
-  return *payload<std::unique_ptr<SparseTensor>>(*this, "sparse tensor");
+  return content_of<SparseTensor>(*this, "sparse tensor");
 }
 
 const NestedTensor& Value::as_nested_tensor() const& {
-  return *payload<std::unique_ptr<NestedTensor>>(*this, "nested tensor");
+  return content_of<NestedTensor>(*this, "nested tensor");
 }
 
 const Opaque& Value::as_opaque() const& {
-  return *payload<std::unique_ptr<Opaque>>(*this, "object");
+  return content_of<Opaque>(*this, "object");
 }
 
 Value Value::child(const Value& value, std::string_view step) const {
   Value result = value;
-  result.path_ = std::make_shared<detail::KeyPath>(path_, std::string(step));
+  result.path_ = detail::KeyPathHandle(new detail::KeyPath(path_, std::string(step)));
   return result;
 }
 
 Value Value::from_file(std::string file) const {
   Value result = *this;
-  result.path_ = std::make_shared<detail::KeyPath>(nullptr, std::move(file), true);
+  result.path_ = detail::KeyPathHandle(new detail::KeyPath({}, std::move(file), true));
   return result;
 }
 
@@ -366,13 +361,13 @@ Value make_device(Device value) {
   return NodeAccess::make(Kind::device, std::move(value));
 }
 Value make_sparse_tensor(SparseTensor value) {
-  return NodeAccess::make(Kind::sparse_tensor, std::make_unique<SparseTensor>(std::move(value)));
+  return NodeAccess::make(Kind::sparse_tensor, std::move(value));
 }
 Value make_nested_tensor(NestedTensor value) {
-  return NodeAccess::make(Kind::nested_tensor, std::make_unique<NestedTensor>(std::move(value)));
+  return NodeAccess::make(Kind::nested_tensor, std::move(value));
 }
 Value make_opaque(Opaque value) {
-  return NodeAccess::make(Kind::opaque, std::make_unique<Opaque>(std::move(value)));
+  return NodeAccess::make(Kind::opaque, std::move(value));
 }
 
 Value make_tensor(Tensor value) {

@@ -52,7 +52,7 @@ std::size_t content_size(const Value& value) noexcept {
 }
 
 const Value& attributes_of(const Value& value) noexcept {
-  return NodeAccess::node(value)->attributes;
+  return NodeAccess::node(value)->attributes();
 }
 
 bool has_attributes(const Value& value) noexcept {

@@ -55,6 +55,14 @@ TEST(Sections, AreRecognisedByTheirForm) {
                                                    {"args", Section::other}}));
 }
 
+TEST(Sections, ASamplerOrLoaderOfAnyFormIsTheDataPositionByItsName) {
+  const Value state{{"epoch", 1}, {"position", 3}};
+  for (const char* key : {"sampler", "train_sampler_state", "dataloader", "data_loader"})
+    EXPECT_EQ(section_of(key, state), Section::data) << key;
+  EXPECT_EQ(section_of("upsampler", Value{{"weight", numbers({2, 2})}}), Section::model);
+  EXPECT_EQ(section_of("args", state), Section::other);
+}
+
 TEST(Sections, AFileOfWeightsOrAnOptimizerAloneIsOne) {
   const auto only = [](const Value& value) {
     const auto sections = sections_of(value);

@@ -3,11 +3,13 @@
 #include "write_plan.h"
 
 #include <cstring>
+#include <filesystem>
 #include <gtest/gtest.h>
 
 #include "support/conformance.h"
 #include "support/expect_error.h"
 #include "support/pt_files.h"
+#include "support/temp_dir.h"
 
 namespace torchkeep {
 namespace {
@@ -99,6 +101,28 @@ constexpr std::size_t kKiB = 1024;
 INSTANTIATE_TEST_SUITE_P(WritePlan, PayloadSize,
                          ::testing::Values(0, 1, 63, 64, 65, 64 * kKiB - 1, 64 * kKiB, 64 * kKiB + 1, 1024 * kKiB - 1,
                                            1024 * kKiB, 1024 * kKiB + 1, 2048 * kKiB + 3, 5 * 1024 * kKiB));
+
+TEST(WritePlan, TellsItsProgressAndEndsWithWhatThatThrows) {
+  Plan plan = plan_pt(List{over(std::make_shared<OwnedStorage>(as_bytes(pattern(5'000'000))))});
+  Recording recording;
+  RecordingFile file(recording);
+  std::vector<std::uint64_t> told;
+  write_plan(plan, file, [&](std::uint64_t done, std::uint64_t total) {
+    EXPECT_EQ(done, recording.data.size());
+    EXPECT_EQ(total, plan.file_size);
+    told.push_back(done);
+  });
+  EXPECT_GE(told.size(), 5u);
+  EXPECT_EQ(told.back(), plan.file_size);
+
+  const testing::TempDir folder;
+  const std::string path = folder / "there.pt";
+  save(Value("old"), path);
+  struct Enough {};
+  EXPECT_THROW(save_plan(plan, path, {}, [](std::uint64_t, std::uint64_t) { throw Enough(); }), Enough);
+  EXPECT_EQ(load(path).as_string(), "old");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(std::filesystem::path(path).parent_path()), {}), 1);
+}
 
 TEST(WritePlan, GoesFromFrontToBackWithoutGapOrOverlap) {
   const Value value =

@@ -64,6 +64,8 @@ def test_version_is_that_of_the_project():
 def test_the_documentation_is_what_help_says():
     assert (ROOT / "docs/cli.md").read_text() == run("completion", "markdown").out, (
         "docs/cli.md differs; write it anew: torchkeep completion markdown > docs/cli.md")
+    for verb in [[], *([verb] for verb in VERBS)]:
+        assert f"```\n{run(*verb, '--help').out}```\n" in (ROOT / "docs/cli.md").read_text(), verb
 
 
 def test_every_json_schema_is_documented(files, own_run, tmp_path):
@@ -107,6 +109,21 @@ def test_files_that_cannot_be_read_or_written_are_status_3(files, tmp_path):
     run("convert", files / "model.pt", tmp_path / "no" / "folder.pt", status=3)
     (tmp_path / "text.pt").write_text("<!DOCTYPE html>")
     assert "web page" in run("ls", tmp_path / "text.pt", status=3).err
+
+
+def test_one_path_that_cannot_be_read_does_not_hide_the_others(files, tmp_path):
+    (tmp_path / "empty.pt").write_bytes(b"")
+    paths = [tmp_path / "nothing.pt", files / "model.pt", tmp_path / "empty.pt", files / "tied.pt"]
+    for verb, text in (("ls", "embedding"), ("verify", "good     " + str(paths[3]))):
+        found = run(verb, *paths, status=3, several=True)
+        assert text in found.out and "nothing.pt: cannot open" in found.err
+    assert run("verify", *paths, "--json", status=3).json["good"] is False
+    assert [file["good"] for file in run("verify", *paths, "--json", status=3).json["files"]] == [True, False, True]
+    run("verify", *paths[1:], status=1)
+
+
+def test_a_verb_that_does_not_exist_is_named():
+    assert "no verb 'show-all'" in run("show-all", "x", status=2).err
 
 
 def test_damaged_files_are_status_1(files, tmp_path):
@@ -159,17 +176,24 @@ def test_colour_changes_nothing_else(files):
         assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == run(*verb, files / "checkpoint.pt").out
 
 
-def test_progress_of_long_work_is_drawn_on_terminals_only(tmp_path):
-    tool("sparse", tmp_path / "large.pt", 3, 6_000_000_000)
+def progress_of(number, *arguments):
+    """What the program draws on a terminal until it is killed by this signal."""
     pid, descriptor = pty.fork()
     if pid == 0:
-        os.execve(PROGRAM, ["torchkeep", "verify", "-j", "1", str(tmp_path / "large.pt")], os.environ | {"TERM": "xterm"})
+        os.execve(PROGRAM, ["torchkeep", *map(str, arguments)], os.environ | {"TERM": "xterm"})
     seen = b""
     deadline = time.monotonic() + 60
     while b" GB/s" not in seen and b" MB/s" not in seen and time.monotonic() < deadline:
         seen += os.read(descriptor, 4096)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    os.kill(pid, number)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == -number
+    return seen
+
+
+def test_progress_of_long_work_is_drawn_on_terminals_only(tmp_path):
+    tool("sparse", tmp_path / "large.pt", 3, 6_000_000_000)
+    seen = progress_of(signal.SIGKILL, "verify", "-j", "1", tmp_path / "large.pt")
     assert b"\rchecking" in seen and b" % " in seen and b" left" in seen
     process = subprocess.Popen([PROGRAM, "verify", "-j", "1", tmp_path / "large.pt"], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
@@ -177,6 +201,39 @@ def test_progress_of_long_work_is_drawn_on_terminals_only(tmp_path):
     process.kill()
     out, err = process.communicate()
     assert out == b"" and err == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_file_is_written_leaves_nothing(tmp_path, number):
+    tool("sparse", tmp_path / "large.pt", 40, 100_000_000)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "there.pt").write_text("old")
+    seen = progress_of(number, "convert", "-f", tmp_path / "large.pt", out / "there.pt")
+    assert b"\rwriting" in seen and b" left" in seen
+    assert os.listdir(out) == ["there.pt"] and (out / "there.pt").read_text() == "old"
+
+
+def test_a_disk_that_is_full_leaves_nothing(tmp_path):
+    tool("sparse", tmp_path / "large.pt", 4, 1_000_000)
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    process = subprocess.run([PROGRAM, "convert", tmp_path / "large.pt", out / "new.pt"], capture_output=True,
+                             text=True, preexec_fn=limit)
+    assert process.returncode == 3 and process.stderr.count("\n") == 1, process.stderr
+    assert os.listdir(out) == []
+
+
+def test_a_file_may_be_converted_into_its_own_place(files, tmp_path):
+    shutil.copy(files / "checkpoint.pt", tmp_path / "a.pt")
+    run("convert", tmp_path / "a.pt", tmp_path / "a.pt", status=2)
+    run("convert", "-f", tmp_path / "a.pt", tmp_path / "a.pt")
+    assert os.listdir(tmp_path) == ["a.pt"]
+    run("diff", "-q", files / "checkpoint.pt", tmp_path / "a.pt")
 
 
 def test_ls_of_a_huge_file_reads_little_of_it(tmp_path):

@@ -34,6 +34,25 @@ TEST(Dict, EqualNumbersAreOneKeyAsInPython) {
   EXPECT_EQ(dict_of({{1.5, 1}, {1, 2}, {"1", 3}, {ByteString{"1"}, 4}}).size(), 4u);
 }
 
+TEST(Dict, ARepeatedKeyKeepsItsFirstPlaceAndItsLastValueAtEverySize) {
+  for (const int distinct : {1, 7, 8, 9, 100}) {
+    std::vector<Entry> entries;
+    Value one_by_one = Value::mapping(Kind::dict);
+    for (int i = 0; i < 3 * distinct; ++i) {
+      const Value key = i % 2 == 0 ? Value(i % distinct) : Value::string(std::to_string(i % distinct));
+      entries.push_back({key, i});
+      one_by_one.set(key, i);
+    }
+    Value at_once = dict_of(entries);
+    EXPECT_TRUE(at_once == one_by_one) << distinct;
+    for (const Entry& entry : one_by_one.items()) EXPECT_TRUE(at_once.at(entry.key) == entry.value) << distinct;
+    at_once.set("new", 1);
+    EXPECT_TRUE(at_once.erase(0));
+    EXPECT_EQ(at_once.size(), one_by_one.size());
+    EXPECT_EQ(at_once["new"].to<int>(), 1);
+  }
+}
+
 TEST(Dict, NaNKeysAreDistinctUnlessTheyAreOneObject) {
   const Value nan = std::numeric_limits<double>::quiet_NaN();
   EXPECT_EQ(dict_of({{nan, 1}, {nan, 2}}).size(), 1u);

@@ -2,6 +2,7 @@
 // Building and reading Values, and what their errors say.
 #include <gtest/gtest.h>
 #include <map>
+#include <thread>
 
 #include <torchkeep/state/value.h>
 
@@ -156,6 +157,25 @@ struct LiveStorage final : Storage {
     std::memcpy(out.data(), bytes.data() + offset, out.size());
   }
 };
+
+TEST(Value, HandlesAreCountedRightFromSeveralThreads) {
+  const Value tree{{"list", List{1, 2.0, "three"}}};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&tree] {
+      for (int round = 0; round < 2000; ++round) {
+        const std::vector<Value> copies(5, tree["list"]);
+        Value changed = copies.back();
+        changed.append(round);
+        EXPECT_EQ(changed.size(), 4u);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_FALSE(tree.is_shared());
+  EXPECT_FALSE(tree.items()[0].value.is_shared());
+  EXPECT_EQ(tree["list"].size(), 3u);
+}
 
 TEST(Value, ASnapshotDoesNotFollowLiveMemoryAndKeepsSharing) {
   auto live = std::make_shared<LiveStorage>();

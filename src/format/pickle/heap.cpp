@@ -128,11 +128,19 @@ Slot Heap::make_object(ObjectKind kind, std::span<const Slot> items, std::uint32
   return slot;
 }
 
-Slot Heap::make_tensor(Tensor tensor) {
+// The place in tensors_, where they wait as the Values that they are going to be.
+std::uint32_t Heap::add(Tensor tensor) {
   charge(kTensorCost + kDimensionCost * tensor.sizes.size());
-  const Slot slot = make_object(ObjectKind::tensor, {}, static_cast<std::uint32_t>(tensors_.size()));
-  tensors_.push_back(std::move(tensor));
-  return slot;
+  try {
+    tensors_.push_back(detail::make_tensor(std::move(tensor)));
+  } catch (const Error& error) {
+    fail(error.code() == Code::refused ? Code::refused : Code::corrupt, error.message());
+  }
+  return static_cast<std::uint32_t>(tensors_.size() - 1);
+}
+
+Slot Heap::make_tensor(Tensor tensor) {
+  return make_object(ObjectKind::tensor, {}, add(std::move(tensor)));
 }
 
 Slot Heap::make_sparse(SparseParts parts, std::span<const Slot> items) {
@@ -161,12 +169,11 @@ Slot Heap::keep_only(Slot tensor, const Level& level) {
 }
 
 void Heap::become_tensor(Slot slot, Tensor tensor) {
-  charge(kTensorCost + kDimensionCost * tensor.sizes.size());
+  const std::uint32_t place = add(std::move(tensor));
   Object& object = this->object(slot);
   object.kind = ObjectKind::tensor;
   object.count = 0;
-  object.extra = static_cast<std::uint32_t>(tensors_.size());
-  tensors_.push_back(std::move(tensor));
+  object.extra = place;
 }
 
 void Heap::append_to_opaque(Slot opaque, OpaqueItem item, std::span<const Slot> items) {

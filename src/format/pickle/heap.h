@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include <torchkeep/base/memory.h>
 #include <torchkeep/state/value.h>
 
 #include "allow_list.h"
@@ -148,7 +149,7 @@ class Heap {
   std::string_view text(Slot slot) const noexcept;
   Object& object(Slot slot) noexcept { return objects_[slot.index]; }
   const Object& object(Slot slot) const noexcept { return objects_[slot.index]; }
-  const std::vector<Object>& objects() const noexcept { return objects_; }
+  const LargeVector<Object>& objects() const noexcept { return objects_; }
   /// Valid until something is added to the heap.
   std::span<const Slot> items(const Object& object) const noexcept {
     return {pool_.data() + object.begin, object.count};
@@ -161,9 +162,9 @@ class Heap {
   }
   const Global& global(Slot slot) const noexcept { return globals_[slot.index]; }
   const LoadedStorage& storage(Slot slot) const noexcept { return storages_[slot.index]; }
-  const Tensor& tensor(const Object& object) const noexcept { return tensors_[object.extra]; }
+  const Tensor& tensor(const Object& object) const { return tensors_[object.extra].as_tensor(); }
   /// The tensor itself, when nobody needs it here any more.
-  Tensor take_tensor(const Object& object) noexcept { return std::move(tensors_[object.extra]); }
+  Value take_tensor(const Object& object) noexcept { return std::move(tensors_[object.extra]); }
   const SparseParts& sparse(const Object& object) const noexcept { return sparse_[object.extra]; }
   const OpaqueParts& opaque(const Object& object) const noexcept { return opaques_[object.extra]; }
   const Global& opaque_global(const Object& object) const noexcept { return globals_[opaque(object).global]; }
@@ -181,6 +182,7 @@ class Heap {
  private:
   std::uint32_t extend_pool(std::span<const Slot> items, std::size_t capacity);
   [[noreturn]] void fail_charge() const;
+  std::uint32_t add(Tensor tensor);
 
   std::string_view pickle_;
   const ReadContext& context_;
@@ -190,11 +192,11 @@ class Heap {
   std::optional<Slot> empty_tuple_;
   std::deque<std::string> decoded_;  // they never move: globals and keys look at them
   Level pinned_;
-  std::vector<Slot> pool_;
-  std::vector<Object> objects_;
+  LargeVector<Slot> pool_;
+  LargeVector<Object> objects_;
   std::vector<Global> globals_;
-  std::vector<LoadedStorage> storages_;
-  std::deque<Tensor> tensors_;
+  LargeVector<LoadedStorage> storages_;
+  LargeVector<Value> tensors_;
   std::vector<SparseParts> sparse_;
   std::vector<OpaqueParts> opaques_;
 };

@@ -170,12 +170,12 @@ class Machine {
   std::size_t size_;
   ByteReader reader_;
   Heap heap_;
-  std::vector<Slot> stack_;
+  LargeVector<Slot> stack_;
   std::vector<Mark> marks_;
   Heap::Level popped_level_;  // at the MARK that was removed last
   Slot last_tuple_;           // made by TUPLE
   Heap::Level before_tuple_;  // at its MARK
-  std::vector<Slot> memo_;
+  LargeVector<Slot> memo_;
   std::uint64_t memo_count_ = 0;  // MEMOIZE takes the next number
 };
 

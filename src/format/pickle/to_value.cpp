@@ -207,7 +207,7 @@ class Converter {
       case ObjectKind::device:
         return detail::make_device({std::string(heap_.text(items[0]))});
       case ObjectKind::tensor:
-        return detail::make_tensor(heap_.take_tensor(object));
+        return heap_.take_tensor(object);
       case ObjectKind::sparse:
         return sparse(heap_.sparse(object), items);
       case ObjectKind::nested:
@@ -233,8 +233,8 @@ class Converter {
   }
 
   Heap& heap_;
-  std::vector<std::uint32_t> progress_;                      // of each object
-  std::vector<Value> values_;                                // of finished objects
+  LargeVector<std::uint32_t> progress_;                      // of each object
+  LargeVector<Value> values_;                                // of finished objects
   std::vector<Frame> frames_;                                // open objects, outermost first
   std::unordered_map<std::uint32_t, std::uint64_t> labels_;  // of objects something inside refers back to
   std::unordered_map<std::uint64_t, Value> texts_;

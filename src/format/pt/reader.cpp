@@ -35,14 +35,14 @@ class PtReader {
     check_version();
     is_big_endian_ = read_byte_order() == "big";
     check_other_notes();
-    const std::string pickle = zip_->read(*zip_->find("data.pkl"), options_.verify, options_.limits.max_pickle_bytes);
+    const LargeVector<std::byte> pickle = read_pickle();
     pickle::ReadContext context = open::make_context(options_, depth);
     context.where.file = zip_->file().name();
     context.where.record = "data.pkl";
     context.load_storage = [this](const pickle::StorageReference& reference) { return load_storage(reference); };
     if (is_big_endian_) context.view_as = [this](const Storage& storage, DType dtype) { set_dtype(storage, dtype); };
     known_.resize(zip_->records().size());
-    opened.value = pickle::read(as_bytes(pickle), context);
+    opened.value = pickle::read(pickle, context);
     opened.records = std::move(storages_);
     opened.has_other_storages = is_big_endian_;
     note_unprotected(opened.notes);
@@ -54,6 +54,14 @@ class PtReader {
     StoragePtr storage;
     DType dtype = DType::uint8;
   };
+
+  LargeVector<std::byte> read_pickle() const {
+    const zip::Record& record = *zip_->find("data.pkl");
+    zip_->check_size(record, options_.limits.max_pickle_bytes);
+    LargeVector<std::byte> pickle(static_cast<std::size_t>(record.size));
+    zip_->read(record, pickle, options_.verify);
+    return pickle;
+  }
 
   // A decimal number at the start of the record, as PyTorch reads it.
   void check_version() const {
@@ -130,7 +138,7 @@ class PtReader {
 
   PtReadOptions options_;
   std::shared_ptr<const zip::Reader> zip_;
-  std::vector<KnownStorage> known_;  // by record
+  LargeVector<KnownStorage> known_;  // by record
   std::vector<std::shared_ptr<RecordStorage>> storages_;
   bool is_big_endian_ = false;
   std::unordered_map<const Storage*, std::shared_ptr<detail::SwappedStorage>> swapped_;  // of a big-endian file

@@ -195,9 +195,9 @@ Directory find_directory(const ReadAt& file, const Limits& limits) {
   return directory;
 }
 
-std::vector<Record> parse_directory(Bytes bytes, const Directory& directory, const std::string& file) {
+LargeVector<Record> parse_directory(Bytes bytes, const Directory& directory, const std::string& file) {
   ByteReader reader(bytes, {.file = file, .record = {}, .offset = {}, .key = {}}, directory.offset);
-  std::vector<Record> records;
+  LargeVector<Record> records;
   records.reserve(static_cast<std::size_t>(directory.count));
   for (std::uint64_t i = 0; i < directory.count; ++i) records.push_back(parse_entry(reader));
   if (reader.remaining() != 0) reader.fail("bytes after the last entry of the directory");

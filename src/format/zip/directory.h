@@ -22,6 +22,6 @@ struct Directory {
 Directory find_directory(const ReadAt& file, const Limits& limits);
 
 /// Parses all central entries. Names are views into `bytes` and still begin with the root folder; limits are not set.
-std::vector<Record> parse_directory(Bytes bytes, const Directory& directory, const std::string& file);
+LargeVector<Record> parse_directory(Bytes bytes, const Directory& directory, const std::string& file);
 
 }  // namespace torchkeep::zip

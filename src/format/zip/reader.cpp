@@ -48,8 +48,8 @@ void inflate(const Reader& reader, const Record& record, Bytes stored, MutableBy
 Reader::Reader(std::shared_ptr<const ReadAt> file, const Limits& limits, bool map) : file_(std::move(file)) {
   const Directory directory = find_directory(*file_, limits);
   directory_.resize(static_cast<std::size_t>(directory.size));
-  file_->read_at(directory.offset, std::as_writable_bytes(std::span(directory_)));
-  records_ = parse_directory(as_bytes(directory_), directory, file_->name());
+  file_->read_at(directory.offset, directory_);
+  records_ = parse_directory(directory_, directory, file_->name());
   if (records_.empty()) {
     throw Error(Code::corrupt, "a zip without records", {.file = file_->name(), .record = {}, .offset = {}, .key = {}});
   }
@@ -124,27 +124,31 @@ void Reader::check_inflation(const Limits& limits) const {
 void Reader::index_names() {
   std::size_t capacity = 16;
   while (capacity < 2 * records_.size()) capacity *= 2;
-  slots_.assign(capacity, 0);
+  slots_.assign(capacity, {});
   seed_ = detail::hash_seed();
   for (std::uint32_t i = 0; i < records_.size(); ++i) {
-    std::size_t slot = detail::hash_text(records_[i].name, seed_) & (capacity - 1);
-    while (slots_[slot] != 0) {
-      if (records_[slots_[slot] - 1].name == records_[i].name)
-        fail(records_[i], Code::corrupt, "two records of this name");
-      slot = (slot + 1) & (capacity - 1);
-    }
-    slots_[slot] = i + 1;
+    const std::uint64_t hash = detail::hash_text(records_[i].name, seed_);
+    std::size_t slot = 0;
+    if (look_up(records_[i].name, hash, slot) != nullptr) fail(records_[i], Code::corrupt, "two records of this name");
+    slots_[slot] = {static_cast<std::uint32_t>(hash >> 32), i + 1};
   }
+}
+
+// The record of this name, or nullptr and the free slot where it would stand.
+const Record* Reader::look_up(std::string_view name, std::uint64_t hash, std::size_t& slot) const noexcept {
+  const std::size_t mask = slots_.size() - 1;
+  for (slot = hash & mask; slots_[slot].record != 0; slot = (slot + 1) & mask) {
+    if (slots_[slot].hash != static_cast<std::uint32_t>(hash >> 32)) continue;
+    const Record& record = records_[slots_[slot].record - 1];
+    if (record.name == name) return &record;
+  }
+  return nullptr;
 }
 
 const Record* Reader::find(std::string_view name, const Record* previous) const noexcept {
   if (previous != nullptr && previous != &records_.back() && previous[1].name == name) return previous + 1;
-  std::size_t slot = detail::hash_text(name, seed_) & (slots_.size() - 1);
-  for (; slots_[slot] != 0; slot = (slot + 1) & (slots_.size() - 1)) {
-    const Record& record = records_[slots_[slot] - 1];
-    if (record.name == name) return &record;
-  }
-  return nullptr;
+  std::size_t slot = 0;
+  return look_up(name, detail::hash_text(name, seed_), slot);
 }
 
 void Reader::fail(const Record& record, Code code, std::string message) const {
@@ -222,10 +226,13 @@ void Reader::read(const Record& record, MutableBytes out, bool verify) const {
   if (verify) check_crc(record, crc);
 }
 
+void Reader::check_size(const Record& record, std::uint64_t limit) const {
+  if (record.size <= limit) return;
+  fail(record, Code::refused, fmt::format("{} bytes long, more than the limit of {}", record.size, limit));
+}
+
 std::string Reader::read(const Record& record, bool verify, std::uint64_t limit) const {
-  if (record.size > limit) {
-    fail(record, Code::refused, fmt::format("{} bytes long, more than the limit of {}", record.size, limit));
-  }
+  check_size(record, limit);
   std::string bytes(static_cast<std::size_t>(record.size), '\0');
   read(record, std::as_writable_bytes(std::span(bytes)), verify);
   return bytes;

@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/base/memory.h>
 #include <torchkeep/format/plan.h>
 #include <torchkeep/format/pt.h>
 
@@ -84,7 +86,7 @@ class Reader {
   const Record* foreign() const noexcept { return foreign_; }
   /// The record's name with the root.
   std::string name(const Record& record) const { return root_ + std::string(record.name); }
-  const std::vector<Record>& records() const noexcept { return records_; }
+  std::span<const Record> records() const noexcept { return records_; }
   /// The record called `name` (without the root), or nullptr. Looks first at the one behind `previous`, the record
   /// found before this: most files are read in their order.
   const Record* find(std::string_view name, const Record* previous = nullptr) const noexcept;
@@ -103,6 +105,8 @@ class Reader {
   void check_crc(const Record& record, std::uint32_t crc) const;
   /// Fills `out` (record.size bytes) with the payload, inflated if need be, its CRC checked when `verify`.
   void read(const Record& record, MutableBytes out, bool verify) const;
+  /// Throws Error (refused) when the payload is longer than `limit`.
+  void check_size(const Record& record, std::uint64_t limit) const;
   /// The payload as a string; throws Error (refused) when it is longer than `limit`.
   std::string read(const Record& record, bool verify, std::uint64_t limit) const;
   /// Throws an Error about this record.
@@ -116,12 +120,17 @@ class Reader {
 
   std::shared_ptr<const ReadAt> file_;
   std::shared_ptr<const std::byte> mapping_;
-  std::string directory_;  // the central entries; names point into it
-  std::string folder_;     // of the first record, with the slash
-  std::string root_;       // what was taken off the names: the folder, or nothing when a record lies outside of it
+  LargeVector<std::byte> directory_;  // the central entries; names point into it
+  std::string folder_;                // of the first record, with the slash
+  std::string root_;  // what was taken off the names: the folder, or nothing when a record lies outside of it
   const Record* foreign_ = nullptr;
-  std::vector<Record> records_;
-  std::vector<std::uint32_t> slots_;  // open addressing by hash of the name: 1 + index, 0 is free
+  LargeVector<Record> records_;
+  struct NameSlot {
+    std::uint32_t hash = 0;    // of the name, its upper half: names are only looked at where it fits
+    std::uint32_t record = 0;  // 1 + index; 0 is free
+  };
+  const Record* look_up(std::string_view name, std::uint64_t hash, std::size_t& slot) const noexcept;
+  LargeVector<NameSlot> slots_;  // open addressing
   std::uint64_t seed_ = 0;
 };
 

@@ -2,6 +2,11 @@
 // Advice to the system about large memory.
 #pragma once
 
+#include <cstdlib>
+#include <limits>
+#include <new>
+#include <vector>
+
 #include <torchkeep/base/bytes.h>
 
 namespace torchkeep {
@@ -12,5 +17,31 @@ inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 /// Asks for large pages under this memory before it is first touched: they are several times cheaper to get. Only whole
 /// pages inside it are affected. Advice: nothing happens where the system has none.
 void prefer_huge_pages(MutableBytes memory) noexcept;
+
+/// An allocator for vectors that may become large: these get large pages.
+template <class T>
+struct LargeAllocator {
+  using value_type = T;
+  LargeAllocator() noexcept = default;
+  template <class U>
+  LargeAllocator(const LargeAllocator<U>&) noexcept {}  // NOLINT: allocators convert
+
+  T* allocate(std::size_t count) {
+    if (count > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_array_new_length();
+    const std::size_t size = count * sizeof(T);
+    void* memory = size < kHugePage ? std::malloc(size) : nullptr;
+    if (size >= kHugePage && ::posix_memalign(&memory, kHugePage, size) == 0) {
+      prefer_huge_pages({static_cast<std::byte*>(memory), size});
+    }
+    if (memory == nullptr) throw std::bad_alloc();
+    return static_cast<T*>(memory);
+  }
+  void deallocate(T* memory, std::size_t) noexcept { std::free(memory); }
+  bool operator==(const LargeAllocator&) const noexcept { return true; }
+};
+
+/// A vector that may become large.
+template <class T>
+using LargeVector = std::vector<T, LargeAllocator<T>>;
 
 }  // namespace torchkeep

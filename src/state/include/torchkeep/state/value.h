@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <torchkeep/base/error.h>
+#include <torchkeep/state/handle.h>
 #include <torchkeep/state/integer.h>
 #include <torchkeep/state/tensor.h>
 
@@ -83,6 +84,10 @@ namespace detail {
 struct Node;
 struct KeyPath;
 struct NodeAccess;
+void destroy_node(Counted* node) noexcept;
+void destroy_key_path(Counted* path) noexcept;
+using NodeHandle = Handle<Node, destroy_node>;
+using KeyPathHandle = Handle<const KeyPath, destroy_key_path>;
 
 template <class T>
 concept PlainInteger =
@@ -96,7 +101,7 @@ concept PlainInteger =
 class Value {
  public:
   /// None.
-  Value() noexcept;
+  Value() noexcept = default;
   /// A dict with string keys, in this order: Value{{"epoch", 1}, {"loss", 0.5}}.
   Value(std::initializer_list<std::pair<std::string, Value>> entries);
   Value(const char* text);  // NOLINT: a text is a Value
@@ -191,7 +196,7 @@ class Value {
   static std::uint64_t new_label() noexcept;
 
   /// The node's address: equal for handles to one shared object (Python's `is`).
-  const void* id() const noexcept { return node_.get(); }
+  const void* id() const noexcept { return node_.address(); }
   /// False: no other handle leads to this node, so a walk over a tree cannot meet it twice.
   bool is_shared() const noexcept { return node_.use_count() > 1; }
 
@@ -214,12 +219,12 @@ class Value {
 
  private:
   friend struct detail::NodeAccess;
-  explicit Value(std::shared_ptr<detail::Node> node) noexcept : node_(std::move(node)) {}
+  explicit Value(detail::NodeHandle node) noexcept : node_(std::move(node)) {}
   detail::Node& own();
   Value child(const Value& value, std::string_view step) const;
 
-  std::shared_ptr<detail::Node> node_;  // null is None
-  std::shared_ptr<const detail::KeyPath> path_;
+  detail::NodeHandle node_;  // null is None
+  detail::KeyPathHandle path_;
 };
 
 /// None, by name.
