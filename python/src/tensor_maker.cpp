@@ -20,11 +20,6 @@ struct Lent {
   std::vector<std::int64_t> strides;
 };
 
-/// The storage, in memory: one of a mapped file may be deflated there. Throws what reading it throws.
-StoragePtr in_memory(const StoragePtr& storage) {
-  return storage->data() != nullptr ? storage : materialize(*storage);
-}
-
 nb::object lend(const Torch& torch, StoragePtr storage, DLDataType type, std::vector<std::int64_t> sizes,
                 std::vector<std::int64_t> strides) {
   auto* lent = new Lent{{}, std::move(storage), std::move(sizes), std::move(strides)};
@@ -108,7 +103,7 @@ nb::object tuple_of(const std::vector<std::int64_t>& values) {
 
 }  // namespace
 
-TensorMaker::TensorMaker(nb::handle map_location) {
+TensorMaker::TensorMaker(nb::handle map_location, const Placed* placed) : placed_(placed) {
   if (map_location.is_none()) return;
   const bool is_place = PyUnicode_Check(map_location.ptr()) || Py_TYPE(map_location.ptr()) == torch().device;
   const nb::str place(map_location);
@@ -117,7 +112,21 @@ TensorMaker::TensorMaker(nb::handle map_location) {
   if (!stays_on_cpu_) restorer_ = torch().helpers.attr("restorer")(map_location);
 }
 
+/// The storage, in memory: one of a mapped file may be deflated there. Throws what reading it throws.
+StoragePtr TensorMaker::in_memory(const StoragePtr& storage) const {
+  if (storage->data() != nullptr) return storage;
+  if (placed_ != nullptr) {
+    const auto found = placed_->storages.find(storage->identity());
+    if (found != placed_->storages.end()) return found->second;
+  }
+  return materialize(*storage);
+}
+
 nb::object TensorMaker::tensor(const Value& value) {
+  if (placed_ != nullptr) {
+    const auto live = placed_->tensors.find(value.id());
+    if (live != placed_->tensors.end()) return nb::borrow(live->second);
+  }
   const Tensor& leaf = value.as_tensor();
   nb::object tensor = plain(leaf);
   if (leaf.is_conj || leaf.is_neg) tensor = torch().helpers.attr("finish")(tensor, leaf.is_conj, leaf.is_neg);

@@ -4,6 +4,7 @@
 
 #include "address_map.h"
 #include "leaf_maker.h"
+#include "placed.h"
 #include "torch_bridge.h"
 
 namespace torchkeep::python {
@@ -11,7 +12,8 @@ namespace torchkeep::python {
 /// Makes the objects of torch.load(weights_only=True).
 class TensorMaker final : public LeafMaker {
  public:
-  explicit TensorMaker(nb::handle map_location);
+  /// `placed`: see from_value(); null, or it outlives this.
+  TensorMaker(nb::handle map_location, const Placed* placed);
 
   nb::object tensor(const Value& value) override;
   nb::object with_attributes(const Value& value, nb::object tensor, const nb::object& attributes) override;
@@ -25,10 +27,11 @@ class TensorMaker final : public LeafMaker {
   const Torch& torch() { return torch_ != nullptr ? *torch_ : *(torch_ = &Torch::get()); }
   nb::object plain(const Tensor& leaf);
   nb::object view(const Tensor& leaf);
-  nb::object direct(const Tensor& leaf);
+  StoragePtr in_memory(const StoragePtr& storage) const;
   nb::object untyped(const StoragePtr& storage);
   nb::object part(const Value& value);
 
+  const Placed* placed_;
   const Torch* torch_ = nullptr;  ///< found when the first tensor is made: plain data needs no PyTorch
   nb::object restorer_;           ///< torch's own, None where everything stays on or goes to the CPU
   bool stays_on_cpu_ = false;     ///< whatever the storage's location

@@ -300,6 +300,7 @@ def test_one_writer_many_readers(tmp_path):
         with pytest.raises(torchkeep.Error) as caught:
             torchkeep.Run(tmp_path)
         assert caught.value.code == "busy"
+        run.wait()  # for the save of step 2
         other = Training("SGD", seed=5)
         with torchkeep.Run(tmp_path, role="reader", signals=False) as reader:
             reader.track(**other.objects())

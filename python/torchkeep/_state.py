@@ -4,6 +4,12 @@
 An adapter has `capture()`, its state now (tensors may look at live memory), and `prepare(state)`, which checks a saved
 state without changing anything and returns the function that puts it in. `checks` is False where only that function can
 tell whether the state fits. What stands in a file is the same as what the C++ library writes.
+
+Where `in_place` is true, `prepare()` gets the state with its tensors on the device "meta", and returns the live tensors
+that are to be filled, in dicts as in the state, and the function that is called with the state when they are.
+
+`watched()` gives the tensors that show a write to them by their version counters and change only behind the gate of an
+optimizer, and those that change elsewhere. An optimizer's adapter is `gated`.
 """
 import inspect
 import random
@@ -45,16 +51,30 @@ def _listed(problems, limit=20):
     return "; ".join(problems[:limit]) + more
 
 
-class Module:
-    """A torch.nn.Module: parameters, buffers, and what get_extra_state() adds."""
+class Adapter:
+    """What is true of most of them."""
 
     checks = True
+    in_place = False
+    gated = False
+
+    def watched(self):
+        return (), ()
+
+
+class Module(Adapter):
+    """A torch.nn.Module: parameters, buffers, and what get_extra_state() adds."""
+
+    in_place = True
 
     def __init__(self, module):
         self.module = unwrapped(module)
 
     def capture(self):
         return self.module.state_dict()
+
+    def watched(self):
+        return self.module.parameters(), self.module.buffers()
 
     def prepare(self, state):
         torch = _torch()
@@ -71,7 +91,17 @@ class Module:
                 problems.append(f"{name}: {_describe(saved)} in the file, {_describe(value)} in the module")
         if problems:
             raise mismatch(f"the state does not fit the module: {_listed(problems)}")
-        return lambda: self.module.load_state_dict(state)
+        return dict(live) if self._is_plain() else None, self.module.load_state_dict
+
+    def _is_plain(self):
+        """Whether load_state_dict() would do nothing but copy each entry into the tensor of its name."""
+        return not any(part._load_state_dict_pre_hooks or part._load_state_dict_post_hooks
+                       or _loads_its_own_way(type(part)) for part in self.module.modules())
+
+
+def _loads_its_own_way(kind):
+    return (kind._load_from_state_dict is not _torch().nn.Module._load_from_state_dict
+            and not kind.__module__.startswith("torch.nn.modules."))
 
 
 # State that has the parameter's shape, by its name in PyTorch's optimizers.
@@ -82,10 +112,11 @@ _OPTIONAL = {"foreach", "fused", "capturable", "differentiable", "maximize", "ne
              "param_names"}
 
 
-class Optimizer:
+class Optimizer(Adapter):
     """A torch.optim.Optimizer. Its parameters are named "<tracked module>.<name>" in the file and matched by name."""
 
-    checks = True
+    in_place = True
+    gated = True
 
     def __init__(self, optimizer, modules):
         self.optimizer = optimizer
@@ -116,6 +147,11 @@ class Optimizer:
                 for own, group in zip(names, state["param_groups"])]
         return state
 
+    def watched(self):
+        torch = _torch()
+        return [value for state in self.optimizer.state.values() if isinstance(state, dict)
+                for value in state.values() if isinstance(value, torch.Tensor)], ()
+
     def prepare(self, state):
         if not isinstance(state, dict) or "state" not in state or "param_groups" not in state:
             raise mismatch("expected an optimizer's state dict, with 'state' and 'param_groups'")
@@ -128,7 +164,12 @@ class Optimizer:
             self._check_shapes(state["state"], order, problems)
         if problems:
             raise mismatch(f"the state does not fit the {type(self.optimizer).__name__}: {_listed(problems)}")
-        return lambda: self._load(state, order)
+        return {"state": self._targets(order)}, lambda filled: self._load(filled, order)
+
+    def _targets(self, order):
+        """The state there is, by the parameters' numbers in the file."""
+        pairs = [(number, self.optimizer.state.get(parameter)) for number, parameter in zip(order, self._parameters())]
+        return {number: dict(own) for number, own in pairs if own}
 
     def _match(self, groups, live):
         """The number in the file of each parameter here, in order."""
@@ -193,10 +234,8 @@ class Optimizer:
                     own[key] = saved.to(loaded.device)
 
 
-class Scheduler:
+class Scheduler(Adapter):
     """A learning rate scheduler. Arguments come from the file; `warn` is told where they differ from the program's."""
-
-    checks = True
 
     def __init__(self, scheduler, name, warn):
         self.scheduler = scheduler
@@ -223,7 +262,7 @@ class Scheduler:
         return change
 
 
-class Sampler:
+class Sampler(Adapter):
     """A ResumableSampler."""
 
     checks = False
@@ -238,10 +277,10 @@ class Sampler:
         return lambda: self.sampler.load_state_dict(state)
 
 
-class Tensor:
+class Tensor(Adapter):
     """A tensor, restored in place."""
 
-    checks = True
+    in_place = True
 
     def __init__(self, tensor):
         self.tensor = tensor
@@ -254,17 +293,15 @@ class Tensor:
         if not isinstance(state, torch.Tensor) or state.shape != self.tensor.shape or state.dtype != self.tensor.dtype:
             raise mismatch(f"{_describe(state)} in the file, {_describe(self.tensor)} here")
 
-        def change():
+        def change(filled):
             with torch.no_grad():
-                self.tensor.copy_(state)
+                self.tensor.copy_(filled)
 
-        return change
+        return self.tensor.detach(), change
 
 
-class TorchGenerator:
+class TorchGenerator(Adapter):
     """A torch.Generator."""
-
-    checks = True
 
     def __init__(self, generator):
         self.generator = generator
@@ -277,7 +314,7 @@ class TorchGenerator:
         return lambda: self.generator.set_state(state)
 
 
-class Stateful:
+class Stateful(Adapter):
     """Any object with state_dict() and load_state_dict(state)."""
 
     checks = False
@@ -302,10 +339,8 @@ def checked_generator_state(state):
         raise mismatch(f"the generator refuses this state: {error}") from error
 
 
-class Generators:
+class Generators(Adapter):
     """The default generators: torch's (CPU and every CUDA device), Python's, and NumPy's where it was imported."""
-
-    checks = True
 
     def __init__(self, any_devices=False):
         self.any_devices = any_devices
@@ -352,7 +387,7 @@ class Generators:
         return change
 
 
-class NumpyGenerator:
+class NumpyGenerator(Adapter):
     """A numpy.random.Generator."""
 
     checks = False
@@ -382,10 +417,8 @@ def _with_arrays(state, torch):
     return state.numpy() if isinstance(state, torch.Tensor) else state
 
 
-class Gradients:
+class Gradients(Adapter):
     """Accumulated gradients of the tracked modules, by "<tracked module>.<name>"."""
-
-    checks = True
 
     def __init__(self, modules):
         self.modules = modules
