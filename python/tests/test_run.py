@@ -263,6 +263,7 @@ def test_retention_best_pins_and_metrics(tmp_path):
         for step in run.steps(6):
             run.finish_step(loss=torch.tensor([3.0, 1.0, 5.0, 4.0, 6.0, 7.0][step]), note="text", n=numpy.int64(step))
             if step == 2:
+                run.wait()  # until the file is there
                 torchkeep.pin(tmp_path, 3)
     steps = [(one.step, one.pinned) for one in torchkeep.checkpoints(tmp_path)]
     assert steps == [(2, False), (3, True), (5, False), (6, False)]
