@@ -151,7 +151,7 @@ class Adapter {
   /// Of one that checks names, shapes and dtypes: then the bytes go straight into its tensors.
   std::function<void()> prepare_in_place(const Value& state) const {
     return in_python(Code::mismatch, [&]() -> std::function<void()> {
-      const auto parts = nb::cast<nb::tuple>(handle().attr("prepare")(from_value(state, nb::str("meta"))));
+      const auto parts = nb::cast<nb::tuple>(handle().attr("prepare")(structure_of(state)));
       const auto reading = std::make_shared<InPlace>(state, parts[0]);
       const Shared change = share(parts[1]);
       return [reading, change] {

@@ -99,7 +99,7 @@ class OpenedCheckpoint {
     });
   }
   /// With tensors on the device "meta".
-  nb::object structure() const { return from_value(value_, nb::str("meta")); }
+  nb::object structure() const { return structure_of(value_); }
   /// What stands under the keys (None: everything), read into the tensors of `targets` where those are like the file's.
   nb::object read(nb::handle keys, nb::handle targets) {
     Value wanted = keys.is_none() ? value_ : Value::mapping(Kind::dict);

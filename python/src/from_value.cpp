@@ -229,6 +229,12 @@ nb::object from_value(const Value& value, nb::handle map_location, const Placed*
   return Builder(leaves).run(value);
 }
 
+nb::object structure_of(const Value& value) {
+  const CollectionPause pause;
+  StructureMaker leaves;
+  return Builder(leaves).run(value);
+}
+
 nb::object describe_value(const Value& value) {
   const CollectionPause pause;
   InfoMaker leaves;

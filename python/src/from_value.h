@@ -14,6 +14,9 @@ namespace torchkeep::python {
 /// where given, has what stands in for parts that are still in a file.
 nb::object from_value(const Value& value, nb::handle map_location, const Placed* placed = nullptr);
 
+/// The same, to look at names, shapes and dtypes: tensors are on the device "meta", and may be the same object.
+nb::object structure_of(const Value& value);
+
 /// The same structure with a torchkeep.TensorInfo for every tensor; needs no PyTorch. Objects torchkeep does not
 /// interpret become torchkeep.ObjectInfo.
 nb::object describe_value(const Value& value);

@@ -116,6 +116,11 @@ void InPlace::read() {
 }
 
 nb::object InPlace::object() const {
+  if (!placed_.tensors.empty()) {
+    nb::list live;
+    for (const auto& [id, tensor] : placed_.tensors) live.append(nb::borrow(tensor));
+    Torch::get().helpers.attr("note_writes")(live);
+  }
   return from_value(state_, nb::none(), &placed_);
 }
 

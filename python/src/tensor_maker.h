@@ -2,6 +2,9 @@
 // Tensor leaves -> torch.Tensor.
 #pragma once
 
+#include <string>
+#include <unordered_map>
+
 #include "address_map.h"
 #include "leaf_maker.h"
 #include "placed.h"
@@ -10,7 +13,7 @@
 namespace torchkeep::python {
 
 /// Makes the objects of torch.load(weights_only=True).
-class TensorMaker final : public LeafMaker {
+class TensorMaker : public LeafMaker {
  public:
   /// `placed`: see from_value(); null, or it outlives this.
   TensorMaker(nb::handle map_location, const Placed* placed);
@@ -22,6 +25,9 @@ class TensorMaker final : public LeafMaker {
   nb::object device(const Device& device) override;
   nb::object size(const nb::object& tuple) override;
   nb::object opaque(const Value& value, std::span<const nb::object> parts) override;
+
+  /// The tensor on the device "meta".
+  nb::object meta(const Tensor& leaf);
 
  private:
   const Torch& torch() { return torch_ != nullptr ? *torch_ : *(torch_ = &Torch::get()); }
@@ -38,6 +44,16 @@ class TensorMaker final : public LeafMaker {
   bool goes_to_meta_ = false;
   /// By identity: an UntypedStorage, or the tensor that covers it (whose storage nobody has asked for yet).
   AddressMap<nb::object> storages_;
+};
+
+/// Makes tensors on the device "meta", to look at and not to keep: those that look alike are one.
+class StructureMaker final : public TensorMaker {
+ public:
+  StructureMaker();
+  nb::object tensor(const Value& value) override;
+
+ private:
+  std::unordered_map<std::string, nb::object> made_;
 };
 
 }  // namespace torchkeep::python

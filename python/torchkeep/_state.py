@@ -77,21 +77,29 @@ class Module(Adapter):
         return self.module.parameters(), self.module.buffers()
 
     def prepare(self, state):
-        torch = _torch()
-        live = self.module.state_dict()
+        tensor = _torch().Tensor
+        live = dict(self.module.state_dict(keep_vars=True))
         if not hasattr(state, "keys"):
             raise mismatch(f"expected a module's state dict, found a {type(state).__name__}")
-        problems = [f"{name}: not in the file" for name in live if name not in state]
-        problems += [f"{name}: not in the module" for name in state if name not in live]
+        problems = []
+        if live.keys() != state.keys():
+            problems += [f"{name}: not in the file" for name in live if name not in state]
+            problems += [f"{name}: not in the module" for name in state if name not in live]
         for name, value in live.items():
-            saved = state.get(name)
-            if name not in state or not isinstance(value, torch.Tensor):
-                continue
-            if not isinstance(saved, torch.Tensor) or saved.shape != value.shape or saved.dtype != value.dtype:
-                problems.append(f"{name}: {_describe(saved)} in the file, {_describe(value)} in the module")
+            if name in state and isinstance(value, tensor):
+                saved = state[name]
+                if not isinstance(saved, tensor) or saved.dtype != value.dtype or saved.shape != value.shape:
+                    problems.append(f"{name}: {_describe(saved)} in the file, {_describe(value)} in the module")
         if problems:
             raise mismatch(f"the state does not fit the module: {_listed(problems)}")
-        return dict(live) if self._is_plain() else None, self.module.load_state_dict
+        if not self._is_plain():
+            return None, self.module.load_state_dict
+
+        def change(filled):
+            if any(filled[name] is not value for name, value in live.items()):  # else all is where it belongs
+                self.module.load_state_dict(filled)
+
+        return live, change
 
     def _is_plain(self):
         """Whether load_state_dict() would do nothing but copy each entry into the tensor of its name."""
