@@ -132,6 +132,7 @@ class Adapter {
 
   Value capture() const {
     return in_python(Code::invalid_argument, [&] {
+      const CollectionPause pause;
       if (!watches_) return to_value(handle().attr("capture")());
       Watches watches;
       const auto tensors = nb::cast<nb::tuple>(handle().attr("watched")());

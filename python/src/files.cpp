@@ -54,20 +54,22 @@ Value map_file(const std::string& path, bool verify, UnknownClasses unknown_clas
 }
 
 /// Has every record checked, so that damage is an error now.
-void check_records(const Value& value) {
-  walk(value, [](const Visit& visit) {
+void check_records(const Value& value, Watch& watch) {
+  walk(value, [&watch](const Visit& visit) {
     if (!visit.value.is(Kind::tensor)) return Next::inside;
     const Storage& storage = *visit.value.as_tensor().storage;
     std::byte first{};
     if (storage.nbytes() > 0 && storage.data() == nullptr) storage.read(0, {&first, 1});
+    watch.count(storage.nbytes());
     return Next::inside;
   });
 }
 
 nb::object load_mapped(const std::string& path, nb::handle map_location, bool verify) {
+  Watch watch;
   Value value = without_gil([&] {
     Value mapped = map_file(path, verify, UnknownClasses::refuse);
-    check_records(mapped);
+    check_records(mapped, watch);
     return mapped;
   });
   return from_value(value, map_location);

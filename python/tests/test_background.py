@@ -158,7 +158,11 @@ def step_without_gate(training):
     training.optimizer.step()
 
 
-@pytest.mark.parametrize("provoke", [mul, exchange, moments, step_without_gate], ids=lambda one: one.__name__)
+def load(training):
+    torchkeep.load_into(torchkeep.find_checkpoint(training.directory), model=training.model)
+
+
+@pytest.mark.parametrize("provoke", [mul, exchange, moments, step_without_gate, load], ids=lambda one: one.__name__)
 def test_a_write_outside_the_gate_is_found_and_the_state_saved_again(provoke, tmp_path):
     training = Watched(tmp_path)
     step = training.begin_streaming_save()
