@@ -10,24 +10,10 @@
 namespace torchkeep::python {
 namespace {
 
-std::uint64_t first_byte(const Tensor& tensor) {
-  return static_cast<std::uint64_t>(tensor.storage_offset) * itemsize(tensor.dtype);
-}
-
-/// The same elements in the same order, and nothing between them.
-bool lie_alike(const Tensor& file, const Tensor& live) {
-  std::uint64_t last = 0;
-  for (std::size_t i = 0; i < file.sizes.size(); ++i) {
-    if (file.sizes[i] > 1 && file.strides[i] != live.strides[i]) return false;
-    last += static_cast<std::uint64_t>((file.sizes[i] - 1) * file.strides[i]);
-  }
-  return (last + 1) * itemsize(file.dtype) == file.nbytes();
-}
-
 bool is_alike(const Tensor& file, const Tensor& live) {
   return file.dtype == live.dtype && file.sizes == live.sizes && file.is_conj == live.is_conj &&
          file.is_neg == live.is_neg && file.quantizer == nullptr && live.quantizer == nullptr && file.nbytes() > 0 &&
-         live.storage->writable() != nullptr && lie_alike(file, live);
+         live.storage->writable() != nullptr;
 }
 
 bool is_in_a_file(const Storage& storage) {
@@ -67,8 +53,8 @@ void InPlace::place_tensor(const Value& file, nb::handle target, TensorReader& r
   if (!is_alike(from, live)) return;
   from.validate();
   live.validate();
-  const MutableBytes out(live.storage->writable() + first_byte(live), static_cast<std::size_t>(live.nbytes()));
-  if (!claim({from.storage, first_byte(from), out})) return;
+  const auto request = request_in_place(from, live);
+  if (!request || !claim(*request)) return;
   memory_.push_back(live.storage);
   placed_.tensors.emplace(file.id(), target.ptr());
   keep_.add(nb::borrow(target));

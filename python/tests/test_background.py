@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -380,25 +381,35 @@ class Alarm(BaseException):
     pass
 
 
-def test_ctrl_c_ends_the_waiting_in_the_gate_and_the_save_goes_on(tmp_path):
+def test_ctrl_c_ends_the_waiting_for_the_writer_and_other_threads_run_meanwhile(tmp_path):
     def ring(number, frame):
         raise Alarm
+
+    count, stop = [0], threading.Event()
+
+    def work():
+        while not stop.wait(0.001):
+            count[0] += 1
 
     model = torch.nn.Linear(8000, 6000)  # 190 MB, and no memory to set any of it aside
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     optimizer.step()
-    before = signal.signal(signal.SIGALRM, ring)
+    before, thread = signal.signal(signal.SIGALRM, ring), threading.Thread(target=work)
     try:
         with torchkeep.Run(tmp_path, save_every=1, staging_limit=0, signals=False) as run:
             run.track(model=model, optimizer=optimizer)
             run.resume()
-            signal.setitimer(signal.ITIMER_REAL, 0.03)
+            thread.start()
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
             with pytest.raises(Alarm):
                 while True:  # the first save copies, so it waits in finish_step(); the others in step()
                     optimizer.step()
                     run.finish_step()
+            assert count[0] > 3
             optimizer.step()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        stop.set()
+        thread.join()
     torchkeep.verify(torchkeep.find_checkpoint(tmp_path))
