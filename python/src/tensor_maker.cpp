@@ -153,8 +153,7 @@ nb::object TensorMaker::tensor(const Value& value) {
 }
 
 nb::object TensorMaker::plain(const Tensor& leaf) {
-  if (leaf.storage->location() == "meta")
-    return meta(leaf);
+  if (leaf.storage->location() == "meta") return meta(leaf);
   const bool on_cpu = stays_on_cpu_ || (!restorer_.is_valid() && leaf.storage->location() == "cpu");
   if (!on_cpu || leaf.quantizer != nullptr || !covers(leaf)) return view(leaf);
   nb::object& known = storages_[leaf.storage->identity()];

@@ -70,8 +70,8 @@ struct ReadRequest {
 /// Where in its storage the first element of a tensor lies, in bytes.
 std::uint64_t first_byte(const Tensor& tensor) noexcept;
 
-/// What fills the writable memory of `live` with the elements of `file`, which has the same dtype and sizes: nothing when
-/// they do not lie in the same order on both sides, without gaps.
+/// What fills the writable memory of `live` with the elements of `file`, which has the same dtype and sizes: nothing
+/// when they do not lie in the same order on both sides, without gaps.
 std::optional<ReadRequest> request_in_place(const Tensor& file, const Tensor& live);
 
 /// Fills every `out`. Records of a file that are wanted whole are read straight into place, in the order of the file
