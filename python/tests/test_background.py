@@ -90,7 +90,7 @@ class Watched:
 
 
 KINDS = {**{name: (name, {}) for name in OPTIMIZERS}, "foreach": ("AdamW", {"foreach": True}),
-         "fused": ("AdamW", {"fused": True}), "capturable": ("NAdam", {"capturable": False, "foreach": True})}
+         "fused": ("AdamW", {"fused": True}), "foreach NAdam": ("NAdam", {"foreach": True})}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -431,3 +431,24 @@ def test_a_forked_child_does_not_disturb_its_parents_run(tmp_path):
             assert os.waitpid(child, 0)[1] == 0
             run.finish_step()
     assert [one.step for one in torchkeep.checkpoints(tmp_path)] == [3]
+
+
+def test_memory_that_two_tracked_objects_share_is_saved_once_and_filled_once(tmp_path):
+    def build():
+        model = torch.nn.Linear(100, 100)
+        return model, {"model": model, "row": model.weight.detach()[3], "again": torch.nn.ModuleDict({"inside": model})}
+
+    model, objects = build()
+    with torchkeep.Run(tmp_path, signals=False, durable=False) as run:
+        run.track(objects)
+        run.resume()
+        run.finish_step(1)
+    assert os.path.getsize(torchkeep.find_checkpoint(tmp_path)) < 1.5 * model.weight.nbytes
+    state = everything(tmp_path)
+    assert state["row"].untyped_storage().data_ptr() == state["model"]["weight"].untyped_storage().data_ptr()
+    other, places = build()
+    before = other.weight.data_ptr()
+    with torchkeep.Run(tmp_path, signals=False, role="reader") as run:
+        run.track(places)
+        assert run.resume() == 1
+    assert other.weight.data_ptr() == before and describe(other.state_dict()) == describe(model.state_dict())
