@@ -11,6 +11,7 @@ import weakref
 
 from . import _core, _state
 from ._errors import InvalidArgumentError
+from ._generators import Generators
 from ._signals import StopSignals
 
 logger = logging.getLogger("torchkeep")
@@ -200,7 +201,7 @@ class Run:
             gradients = _state.Gradients(self._modules)
             self._engine.track("gradients", gradients, False)
         if self._options["rng"]:
-            generators = _state.Generators(self._options["any_devices"])
+            generators = Generators(self._options["any_devices"])
             self._engine.track("rng", generators, True)
 
     # ---- the loop
