@@ -34,6 +34,15 @@ struct DLManagedTensor {
   void (*deleter)(DLManagedTensor*);
 };
 
+struct DLManagedTensorVersioned {
+  std::uint32_t major;
+  std::uint32_t minor;
+  void* manager_ctx;
+  void (*deleter)(DLManagedTensorVersioned*);
+  std::uint64_t flags;
+  DLTensor dl_tensor;
+};
+
 /// What torch.Tensor.__dlpack_c_exchange_api__ points to (PyTorch 2.10 and later, DLPack 1): C functions on tensors.
 struct DLPackExchangeApi {
   std::uint32_t major;
@@ -41,7 +50,8 @@ struct DLPackExchangeApi {
   void* previous;
   void* allocate;
   void* take_from_object;
-  void* give_to_object;
+  /// Makes a tensor that takes the memory over; a new reference in `object`. 0, or -1 with an exception set.
+  int (*give)(DLManagedTensorVersioned* tensor, void** object);
   /// Describes a live tensor without owning it; shape and strides are the tensor's own. 0, or -1 with an exception set.
   int (*look)(void* object, DLTensor* out);
   void* current_stream;

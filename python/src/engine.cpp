@@ -9,6 +9,7 @@
 #include "errors.h"
 #include "files.h"
 #include "from_value.h"
+#include "in_place.h"
 #include "to_value.h"
 #include "watched_fs.h"
 
@@ -60,7 +61,8 @@ std::function<void(const Event&)> listener(nb::object callback) {
     // What a listener raises is not the engine's to handle: it comes out of the call that led to the event.
     const nb::gil_scoped_acquire gil;
     nb::handle(callback.get())(from_text(kind_name(event.kind)), from_text(event.message), event.step,
-                               from_text(event.path), event.bytes, event.seconds, event.count, event.is_warning());
+                               from_text(event.path), event.bytes, event.seconds, event.count, event.is_warning(),
+                               event.blocked_seconds, event.staged_bytes);
   };
 }
 
@@ -85,7 +87,6 @@ class OptionReader {
 
 RunOptions options_from(const nb::dict& given) {
   RunOptions options;
-  options.background = false;  // Python's optimizers pass no gate
   OptionReader reader(given);
   reader.take("save_every", options.save_every);
   reader.take("save_seconds", options.save_seconds);
@@ -100,6 +101,12 @@ RunOptions options_from(const nb::dict& given) {
   reader.take("durable", options.durable);
   reader.take("read_back", options.read_back);
   reader.take("stop_after_failures", options.stop_after_failures);
+  reader.take("verify_first", options.verify_first);
+  reader.take("background", options.background);
+  if (std::uint64_t limit = 0; given.contains("staging_limit")) {
+    reader.take("staging_limit", limit);
+    options.staging_limit = limit;
+  }
   std::string choice;
   reader.take("best", choice);
   options.best = choice == "max" ? Best::max : Best::min;
@@ -110,6 +117,57 @@ RunOptions options_from(const nb::dict& given) {
   return options;
 }
 
+/// Ctrl-C, while the training waits for a save in the background.
+void look_for_signals() {
+  const nb::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw Interrupted();
+}
+
+/// What _state.py has for an object of the user's: its methods, called from inside the engine.
+class Adapter {
+ public:
+  Adapter(nb::object adapter, bool watches) : adapter_(share(std::move(adapter))), watches_(watches) {}
+
+  bool is(const char* attribute) const { return nb::cast<bool>(handle().attr(attribute)); }
+
+  Value capture() const {
+    return in_python(Code::invalid_argument, [&] {
+      const CollectionPause pause;
+      if (!watches_) return to_value(handle().attr("capture")());
+      Watches watches;
+      const auto tensors = nb::cast<nb::tuple>(handle().attr("watched")());
+      watches.add(tensors[0], is("gated"));
+      watches.remove(tensors[1]);
+      return to_value(handle().attr("capture")(), {.watches = &watches});
+    });
+  }
+  /// Of an adapter that needs the values to check them.
+  std::function<void()> prepare(const Value& state) const {
+    const Value loaded = state.clone();  // reads the file, while other threads have the GIL
+    return in_python(Code::mismatch, [&]() -> std::function<void()> {
+      const Shared change = share(handle().attr("prepare")(from_value(loaded, nb::none())));
+      return [change] { in_python(Code::mismatch, [&] { nb::handle(change.get())(); }); };
+    });
+  }
+  /// Of one that checks names, shapes and dtypes: then the bytes go straight into its tensors.
+  std::function<void()> prepare_in_place(const Value& state) const {
+    return in_python(Code::mismatch, [&]() -> std::function<void()> {
+      const auto parts = nb::cast<nb::tuple>(handle().attr("prepare")(structure_of(state)));
+      const auto reading = std::make_shared<InPlace>(state, parts[0]);
+      const Shared change = share(parts[1]);
+      return [reading, change] {
+        reading->read();
+        in_python(Code::mismatch, [&] { nb::handle(change.get())(reading->object()); });
+      };
+    });
+  }
+
+ private:
+  nb::handle handle() const { return adapter_.get(); }
+  Shared adapter_;
+  bool watches_;
+};
+
 /// The engine, and what it needs to stop for Ctrl-C in the middle of a file.
 class PyEngine {
  public:
@@ -117,29 +175,27 @@ class PyEngine {
     RunOptions options = options_from(given);
     options.on_event = listener(std::move(on_event));
     options.fs = &fs_;
+    options.while_waiting = look_for_signals;
+    background_ = options.background && options.role == Role::writer;
     without_gil([&] { engine_ = std::make_unique<Engine>(directory, std::move(options)); });
   }
   ~PyEngine() { close(); }
   PyEngine(const PyEngine&) = delete;
   PyEngine& operator=(const PyEngine&) = delete;
 
-  void track(const std::string& name, nb::object capture, nb::object prepare, bool required, bool checks) {
-    const Shared take = share(std::move(capture));
-    const Shared give = share(std::move(prepare));
-    Tracked tracked;
-    tracked.capture = [take] {
-      return in_python(Code::invalid_argument, [&] { return to_value(nb::handle(take.get())()); });
-    };
-    tracked.prepare = [give](const Value& state) -> std::function<void()> {
-      const Value loaded = state.clone();  // reads the file, while other threads have the GIL
-      return in_python(Code::mismatch, [&]() -> std::function<void()> {
-        const Shared change = share(nb::handle(give.get())(from_value(loaded, nb::none())));
-        return [change] { in_python(Code::mismatch, [&] { nb::handle(change.get())(); }); };
-      });
-    };
-    tracked.required = required;
-    tracked.checks = checks;
+  void track(const std::string& name, nb::object object, bool required) {
+    const Adapter adapter(std::move(object), background_);
+    Tracked tracked{.capture = [adapter] { return adapter.capture(); },
+                    .prepare = [adapter](const Value& state) { return adapter.prepare(state); },
+                    .required = required,
+                    .checks = adapter.is("checks"),
+                    .gated = adapter.is("gated")};
+    if (adapter.is("in_place"))
+      tracked.prepare = [adapter](const Value& state) { return adapter.prepare_in_place(state); };
     without_gil([&] { engine().track(name, std::move(tracked)); });
+  }
+  void gate(const std::string& name) {
+    without_gil([&] { engine().gate(name); });
   }
 
   std::int64_t resume() {
@@ -163,6 +219,12 @@ class PyEngine {
   void warn(const std::string& message) {
     without_gil([&] { engine().report({.kind = Event::Kind::warning, .message = message, .step = engine().step()}); });
   }
+  nb::object last_save() const {
+    const std::optional<SaveMetrics>& last = engine().last_save();
+    if (!last) return nb::none();
+    return nb::make_tuple(last->step, last->bytes, last->seconds, last->blocked_seconds, last->staged_bytes,
+                          last->background);
+  }
   bool stop_requested() const { return engine().stop_requested(); }
   bool stopping() const { return engine().stopping(); }
   bool finished() const { return engine().finished(); }
@@ -184,6 +246,7 @@ class PyEngine {
   }
   Watch watch_;
   WatchedFs fs_;
+  bool background_ = false;
   std::unique_ptr<Engine> engine_;
 };
 
@@ -193,8 +256,9 @@ void bind_engine(nb::module_& module) {
   nb::class_<PyEngine>(module, "Engine")
       .def(nb::init<const std::string&, const nb::dict&, nb::object>(), nb::arg("directory"), nb::arg("options"),
            nb::arg("on_event"))
-      .def("track", &PyEngine::track, nb::arg("name"), nb::arg("capture"), nb::arg("prepare"), nb::arg("required"),
-           nb::arg("checks"))
+      .def("track", &PyEngine::track, nb::arg("name"), nb::arg("adapter"), nb::arg("required"))
+      .def("gate", &PyEngine::gate, nb::arg("name"))
+      .def("last_save", &PyEngine::last_save)
       .def("resume", &PyEngine::resume)
       .def("finish_step", &PyEngine::finish_step, nb::arg("step"), nb::arg("metrics").none())
       .def("save_now", &PyEngine::save_now)

@@ -9,6 +9,7 @@
 #include <torchkeep/state/walk.h>
 
 #include "from_value.h"
+#include "in_place.h"
 #include "info_maker.h"
 #include "storages.h"
 #include "to_value.h"
@@ -53,20 +54,22 @@ Value map_file(const std::string& path, bool verify, UnknownClasses unknown_clas
 }
 
 /// Has every record checked, so that damage is an error now.
-void check_records(const Value& value) {
-  walk(value, [](const Visit& visit) {
+void check_records(const Value& value, Watch& watch) {
+  walk(value, [&watch](const Visit& visit) {
     if (!visit.value.is(Kind::tensor)) return Next::inside;
     const Storage& storage = *visit.value.as_tensor().storage;
     std::byte first{};
     if (storage.nbytes() > 0 && storage.data() == nullptr) storage.read(0, {&first, 1});
+    watch.count(storage.nbytes());
     return Next::inside;
   });
 }
 
 nb::object load_mapped(const std::string& path, nb::handle map_location, bool verify) {
+  Watch watch;
   Value value = without_gil([&] {
     Value mapped = map_file(path, verify, UnknownClasses::refuse);
-    check_records(mapped);
+    check_records(mapped, watch);
     return mapped;
   });
   return from_value(value, map_location);
@@ -85,28 +88,40 @@ nb::object load_bytes(nb::bytes data, nb::handle map_location, bool verify) {
   return from_value(value, map_location);
 }
 
-/// The structure, with tensors on the device "meta".
-nb::object load_structure(const std::string& path) {
-  Value value = without_gil([&] { return map_file(path, true, UnknownClasses::refuse); });
-  return from_value(value, nb::str("meta"));
-}
+/// A file whose tensors are read when somebody says where to.
+class OpenedCheckpoint {
+ public:
+  OpenedCheckpoint(const std::string& path, nb::object progress)
+      : watch_(std::move(progress)), fs_(posix_fs(), watch_) {
+    value_ = without_gil([&] {
+      LoadIntoOptions options;
+      options.unknown_classes = UnknownClasses::refuse;
+      options.fs = &fs_;
+      return open_checkpoint(path, options);
+    });
+  }
+  /// With tensors on the device "meta".
+  nb::object structure() const { return structure_of(value_); }
+  /// What stands under the keys (None: everything), read into the tensors of `targets` where those are like the file's.
+  nb::object read(nb::handle keys, nb::handle targets) {
+    Value wanted = keys.is_none() ? value_ : Value::mapping(Kind::dict);
+    if (!keys.is_none()) {
+      for (nb::handle key : keys) {
+        const Value name = to_value(key);
+        wanted.set(name, value_.at(name));
+      }
+    }
+    InPlace reading(std::move(wanted), targets);
+    without_gil([&] { reading.read(); });
+    return reading.object();
+  }
+  void end() { watch_.end(); }
 
-/// Reads the tensors of `targets` into place and returns what else is in the file.
-nb::object load_into_tensors(const std::string& path, nb::handle targets, bool verify_first, nb::object progress) {
-  const Value wanted = to_value(targets, true);
-  Watch watch(std::move(progress));
-  WatchedFs fs(posix_fs(), watch);
-  Value value = without_gil([&] {
-    LoadIntoOptions options;
-    options.verify_first = verify_first;
-    options.unknown_classes = UnknownClasses::refuse;
-    options.fs = &fs;
-    return load_into(path, wanted, options);
-  });
-  watch.end();
-  for (const Entry& entry : wanted.items()) value.erase(entry.key);
-  return from_value(value, nb::none());
-}
+ private:
+  Watch watch_;
+  WatchedFs fs_;
+  Value value_;
+};
 
 nb::object look_into(const std::string& path) {
   Value value = without_gil([&] { return map_file(path, true, UnknownClasses::inspect); });
@@ -135,9 +150,11 @@ void bind_files(nb::module_& module) {
              nb::arg("progress").none());
   module.def("load_mapped", &load_mapped, nb::arg("path"), nb::arg("map_location").none(), nb::arg("verify"));
   module.def("load_bytes", &load_bytes, nb::arg("data"), nb::arg("map_location").none(), nb::arg("verify"));
-  module.def("load_structure", &load_structure, nb::arg("path"));
-  module.def("load_into", &load_into_tensors, nb::arg("path"), nb::arg("targets"), nb::arg("verify_first"),
-             nb::arg("progress").none());
+  nb::class_<OpenedCheckpoint>(module, "OpenedCheckpoint")
+      .def(nb::init<const std::string&, nb::object>(), nb::arg("path"), nb::arg("progress").none())
+      .def("structure", &OpenedCheckpoint::structure)
+      .def("read", &OpenedCheckpoint::read, nb::arg("keys").none(), nb::arg("targets").none())
+      .def("end", &OpenedCheckpoint::end);
   module.def("look", &look_into, nb::arg("path"));
   module.def("verify", &verify_file, nb::arg("path"), nb::arg("progress").none());
 }

@@ -223,9 +223,15 @@ class Builder {
 
 }  // namespace
 
-nb::object from_value(const Value& value, nb::handle map_location) {
+nb::object from_value(const Value& value, nb::handle map_location, const Placed* placed) {
   const CollectionPause pause;
-  TensorMaker leaves(map_location);
+  TensorMaker leaves(map_location, placed);
+  return Builder(leaves).run(value);
+}
+
+nb::object structure_of(const Value& value) {
+  const CollectionPause pause;
+  StructureMaker leaves;
   return Builder(leaves).run(value);
 }
 

@@ -5,8 +5,9 @@
 #include <string>
 #include <vector>
 
-#include <torchkeep/state/storage.h>
+#include <torchkeep/state/watched.h>
 
+#include "address_map.h"
 #include "python.h"
 
 namespace torchkeep::python {
@@ -24,25 +25,77 @@ class Keep {
   std::vector<PyObject*> objects_;
 };
 
-/// The memory of a torch.UntypedStorage, which `keep` keeps alive.
-class TorchStorage final : public Storage {
- public:
-  TorchStorage(std::shared_ptr<const Keep> keep, const std::byte* data, std::uint64_t nbytes,
-               std::shared_ptr<const std::string> location, bool writable)
-      : keep_(std::move(keep)), data_(data), nbytes_(nbytes), location_(std::move(location)), writable_(writable) {}
+/// What is known of a torch.UntypedStorage.
+struct TorchMemory {
+  std::shared_ptr<const Keep> keep;  ///< keeps it alive
+  const void* identity = nullptr;    ///< the address of the StorageImpl
+  const std::byte* data = nullptr;   ///< of a copy, where the CPU cannot read it
+  std::uint64_t nbytes = 0;
+  std::shared_ptr<const std::string> location;  ///< null: "cpu"
+  bool writable = false;
+};
 
-  std::uint64_t nbytes() const noexcept override { return nbytes_; }
-  void read(std::uint64_t offset, MutableBytes out) const override;
-  const std::byte* data() const noexcept override { return data_; }
-  std::byte* writable() const noexcept override { return writable_ ? const_cast<std::byte*>(data_) : nullptr; }
-  const std::string& location() const noexcept override { return location_ ? *location_ : Storage::location(); }
+/// Copies bytes out of it; throws Error when they lie outside.
+void read_memory(const TorchMemory& memory, std::uint64_t offset, MutableBytes out);
+
+/// The memory of a torch.UntypedStorage; Base is Storage or WatchedStorage.
+template <class Base>
+class TorchStorageOver : public Base {
+ public:
+  explicit TorchStorageOver(TorchMemory memory) : memory_(std::move(memory)) {}
+
+  std::uint64_t nbytes() const noexcept override { return memory_.nbytes; }
+  void read(std::uint64_t offset, MutableBytes out) const override { read_memory(memory_, offset, out); }
+  const std::byte* data() const noexcept override { return memory_.data; }
+  std::byte* writable() const noexcept override {
+    return memory_.writable ? const_cast<std::byte*>(memory_.data) : nullptr;
+  }
+  const void* identity() const noexcept override { return memory_.identity; }
+  const std::string& location() const noexcept override {
+    return memory_.location ? *memory_.location : Storage::location();
+  }
 
  private:
-  std::shared_ptr<const Keep> keep_;
-  const std::byte* data_;
-  std::uint64_t nbytes_;
-  std::shared_ptr<const std::string> location_;  ///< null: "cpu"
-  bool writable_;
+  TorchMemory memory_;
+};
+
+using TorchStorage = TorchStorageOver<Storage>;
+
+/// The same, with the version counter of the tensor that training writes to.
+class CountedStorage final : public TorchStorageOver<WatchedStorage> {
+ public:
+  /// `memory.keep` keeps `tensor` alive too.
+  CountedStorage(TorchMemory memory, PyObject* tensor, bool trained)
+      : TorchStorageOver(std::move(memory)), tensor_(tensor), trained_(trained) {}
+
+  /// With or without the GIL.
+  Mark mark() const override;
+  std::shared_ptr<void> marking() const override;
+  bool is_trained() const noexcept override { return trained_; }
+
+ private:
+  PyObject* tensor_;
+  bool trained_;
+};
+
+/// The tensors whose counters tell of writes to their storages, by the address of the StorageImpl.
+class Watches {
+ public:
+  struct Watch {
+    PyObject* tensor = nullptr;
+    bool trained = false;
+  };
+  /// A list of tensors. Those that need a gradient are trained; with `all_trained` the others too. Those that have no
+  /// storage of their own are left out.
+  void add(nb::handle tensors, bool all_trained);
+  /// The storages of these tensors are written to in ways that the counters do not show.
+  void remove(nb::handle tensors);
+  /// Null when nobody watches it.
+  const Watch* find(const void* identity) const;
+
+ private:
+  AddressMap<Watch> watches_;
+  Keep keep_;
 };
 
 }  // namespace torchkeep::python

@@ -5,39 +5,37 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <memory>
 #include <numeric>
+#include <span>
 
 #include "dlpack.h"
 
 namespace torchkeep::python {
 namespace {
 
-/// What a tensor made through DLPack holds on to.
+/// What a tensor made through DLPack holds on to. (Of shape and strides PyTorch makes a copy at once.)
+template <class Managed>
 struct Lent {
-  DLManagedTensor managed;
+  Managed managed{};
   StoragePtr storage;
-  std::vector<std::int64_t> sizes;
-  std::vector<std::int64_t> strides;
+
+  Lent(StoragePtr memory, DLDataType type, std::span<const std::int64_t> sizes, std::span<const std::int64_t> strides)
+      : storage(std::move(memory)) {
+    DLTensor& tensor = managed.dl_tensor;
+    tensor.data = const_cast<std::byte*>(storage->data());
+    tensor.device = {1, 0};
+    tensor.ndim = static_cast<std::int32_t>(sizes.size());
+    tensor.dtype = type;
+    tensor.shape = const_cast<std::int64_t*>(sizes.data());
+    tensor.strides = const_cast<std::int64_t*>(strides.data());
+    managed.manager_ctx = this;
+    managed.deleter = [](Managed* self) { delete static_cast<Lent*>(self->manager_ctx); };
+  }
 };
 
-/// The storage, in memory: one of a mapped file may be deflated there. Throws what reading it throws.
-StoragePtr in_memory(const StoragePtr& storage) {
-  return storage->data() != nullptr ? storage : materialize(*storage);
-}
-
-nb::object lend(const Torch& torch, StoragePtr storage, DLDataType type, std::vector<std::int64_t> sizes,
-                std::vector<std::int64_t> strides) {
-  auto* lent = new Lent{{}, std::move(storage), std::move(sizes), std::move(strides)};
-  DLTensor& tensor = lent->managed.dl_tensor;
-  tensor.data = const_cast<std::byte*>(lent->storage->data());
-  tensor.device = {1, 0};
-  tensor.ndim = static_cast<std::int32_t>(lent->sizes.size());
-  tensor.dtype = type;
-  tensor.shape = lent->sizes.data();
-  tensor.strides = lent->strides.data();
-  tensor.byte_offset = 0;
-  lent->managed.manager_ctx = lent;
-  lent->managed.deleter = [](DLManagedTensor* self) { delete static_cast<Lent*>(self->manager_ctx); };
+/// In a PyTorch without the exchange interface: through a capsule.
+nb::object lend_in_capsule(const Torch& torch, std::unique_ptr<Lent<DLManagedTensor>> lent) {
   const auto forget = [](PyObject* capsule) {
     if (auto* unused = PyCapsule_IsValid(capsule, "dltensor")
                            ? static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"))
@@ -45,13 +43,22 @@ nb::object lend(const Torch& torch, StoragePtr storage, DLDataType type, std::ve
       unused->deleter(unused);
     }
   };
-  PyObject* const capsule = PyCapsule_New(&lent->managed, "dltensor", forget);
-  if (capsule == nullptr) {
-    delete lent;
-    throw nb::python_error();
-  }
-  const nb::object holder = nb::steal(capsule);
+  const nb::object holder = own(PyCapsule_New(&lent->managed, "dltensor", forget));
+  static_cast<void>(lent.release());  // the capsule's
   return own(PyObject_CallOneArg(torch.from_dlpack.ptr(), holder.ptr()));
+}
+
+nb::object lend(const Torch& torch, StoragePtr storage, DLDataType type, std::span<const std::int64_t> sizes,
+                std::span<const std::int64_t> strides) {
+  if (torch.exchange == nullptr || torch.exchange->give == nullptr) {
+    return lend_in_capsule(torch, std::make_unique<Lent<DLManagedTensor>>(std::move(storage), type, sizes, strides));
+  }
+  auto lent = std::make_unique<Lent<DLManagedTensorVersioned>>(std::move(storage), type, sizes, strides);
+  lent->managed.major = 1;
+  void* tensor = nullptr;
+  if (torch.exchange->give(&lent->managed, &tensor) != 0) throw nb::python_error();
+  static_cast<void>(lent.release());  // the tensor's
+  return nb::steal(static_cast<PyObject*>(tensor));
 }
 
 /// DLPack's name for a dtype, where every version of PyTorch knows it.
@@ -108,7 +115,7 @@ nb::object tuple_of(const std::vector<std::int64_t>& values) {
 
 }  // namespace
 
-TensorMaker::TensorMaker(nb::handle map_location) {
+TensorMaker::TensorMaker(nb::handle map_location, const Placed* placed) : placed_(placed) {
   if (map_location.is_none()) return;
   const bool is_place = PyUnicode_Check(map_location.ptr()) || Py_TYPE(map_location.ptr()) == torch().device;
   const nb::str place(map_location);
@@ -117,7 +124,21 @@ TensorMaker::TensorMaker(nb::handle map_location) {
   if (!stays_on_cpu_) restorer_ = torch().helpers.attr("restorer")(map_location);
 }
 
+/// The storage, in memory: one of a mapped file may be deflated there. Throws what reading it throws.
+StoragePtr TensorMaker::in_memory(const StoragePtr& storage) const {
+  if (storage->data() != nullptr) return storage;
+  if (placed_ != nullptr) {
+    const auto found = placed_->storages.find(storage->identity());
+    if (found != placed_->storages.end()) return found->second;
+  }
+  return materialize(*storage);
+}
+
 nb::object TensorMaker::tensor(const Value& value) {
+  if (placed_ != nullptr) {
+    const auto live = placed_->tensors.find(value.id());
+    if (live != placed_->tensors.end()) return nb::borrow(live->second);
+  }
   const Tensor& leaf = value.as_tensor();
   nb::object tensor = plain(leaf);
   if (leaf.is_conj || leaf.is_neg) tensor = torch().helpers.attr("finish")(tensor, leaf.is_conj, leaf.is_neg);
@@ -132,8 +153,7 @@ nb::object TensorMaker::tensor(const Value& value) {
 }
 
 nb::object TensorMaker::plain(const Tensor& leaf) {
-  if (leaf.storage->location() == "meta")
-    return torch().helpers.attr("meta")(dtype(leaf.dtype), tuple_of(leaf.sizes), tuple_of(leaf.strides));
+  if (leaf.storage->location() == "meta") return meta(leaf);
   const bool on_cpu = stays_on_cpu_ || (!restorer_.is_valid() && leaf.storage->location() == "cpu");
   if (!on_cpu || leaf.quantizer != nullptr || !covers(leaf)) return view(leaf);
   nb::object& known = storages_[leaf.storage->identity()];
@@ -172,8 +192,9 @@ nb::object TensorMaker::untyped(const StoragePtr& storage) {
   if (storage->nbytes() == 0) {
     known = own(PyObject_CallFunction(reinterpret_cast<PyObject*>(torch().untyped_storage), "i", 0));
   } else {
+    static constexpr std::int64_t kOne = 1;
     const auto nbytes = static_cast<std::int64_t>(storage->nbytes());
-    known = call_method(lend(torch(), in_memory(storage), {1, 8, 1}, {nbytes}, {1}).ptr(), kStorage);
+    known = call_method(lend(torch(), in_memory(storage), {1, 8, 1}, {&nbytes, 1}, {&kOne, 1}).ptr(), kStorage);
   }
   const bool on_cpu = stays_on_cpu_ || (!restorer_.is_valid() && storage->location() == "cpu");
   if (on_cpu) return known;
@@ -188,6 +209,23 @@ nb::object TensorMaker::with_attributes(const Value&, nb::object tensor, const n
   while (PyDict_Next(attributes.ptr(), &position, &key, &attribute))
     check(PyObject_SetAttr(tensor.ptr(), key, attribute));
   return tensor;
+}
+
+nb::object TensorMaker::meta(const Tensor& leaf) {
+  return torch().helpers.attr("meta")(dtype(leaf.dtype), tuple_of(leaf.sizes), tuple_of(leaf.strides));
+}
+
+StructureMaker::StructureMaker() : TensorMaker(nb::str("meta"), nullptr) {}
+
+nb::object StructureMaker::tensor(const Value& value) {
+  const Tensor& leaf = value.as_tensor();
+  if (!value.attributes().is_none() || leaf.quantizer != nullptr) return TensorMaker::tensor(value);
+  std::string looks{static_cast<char>(leaf.dtype)};
+  for (const auto* numbers : {&leaf.sizes, &leaf.strides})
+    looks.append(reinterpret_cast<const char*>(numbers->data()), numbers->size() * sizeof(std::int64_t));
+  nb::object& made = made_[std::move(looks)];
+  if (!made.is_valid()) made = meta(leaf);
+  return made;
 }
 
 nb::object TensorMaker::part(const Value& value) {

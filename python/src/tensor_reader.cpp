@@ -121,12 +121,12 @@ StoragePtr TensorReader::storage(PyObject* tensor, const Tensor& leaf, const std
   const void* const identity = PyLong_AsVoidPtr(attribute(storage.ptr(), kIdentity).ptr());
   if (identity == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
   StoragePtr& known = storages_[identity];
-  if (known == nullptr) known = make_storage(std::move(storage), tensor, leaf, first);
+  if (known == nullptr) known = make_storage(std::move(storage), identity, tensor, leaf, first);
   return known;
 }
 
 /// `first`, unless it is null, is the address of the first element of `leaf`, which then lies in the CPU's memory.
-StoragePtr TensorReader::make_storage(nb::object storage, PyObject* tensor, const Tensor& leaf,
+StoragePtr TensorReader::make_storage(nb::object storage, const void* identity, PyObject* tensor, const Tensor& leaf,
                                       const std::byte* first) {
   static const Name kIsCpu("is_cpu");
   static const Name kIsMeta("is_meta");
@@ -138,7 +138,8 @@ StoragePtr TensorReader::make_storage(nb::object storage, PyObject* tensor, cons
   if (!on_cpu) {
     keep_->add(storage);  // its address stands for it
     if (is_true(attribute(tensor, kIsMeta)))
-      return std::make_shared<TorchStorage>(keep_, nullptr, 0, std::make_shared<const std::string>("meta"), false);
+      return std::make_shared<TorchStorage>(
+          TorchMemory{keep_, identity, nullptr, 0, std::make_shared<const std::string>("meta")});
     location = std::make_shared<const std::string>(to_text(torch_.helpers.attr("location_of")(storage).ptr()));
     storage = call_method(storage.ptr(), kCpu);
   }
@@ -150,7 +151,12 @@ StoragePtr TensorReader::make_storage(nb::object storage, PyObject* tensor, cons
   }
   if (data == nullptr && nbytes > 0) throw Error(Code::unsupported, "a tensor whose memory cannot be read");
   keep_->add(std::move(storage));
-  return std::make_shared<TorchStorage>(keep_, data, nbytes, location, writable_ && location == nullptr);
+  TorchMemory memory{keep_, identity, data, nbytes, location, options_.writable && on_cpu};
+  const Watches::Watch* const watch =
+      options_.watches != nullptr && on_cpu ? options_.watches->find(identity) : nullptr;
+  if (watch == nullptr) return std::make_shared<TorchStorage>(std::move(memory));
+  keep_->add(nb::borrow(watch->tensor));
+  return std::make_shared<CountedStorage>(std::move(memory), watch->tensor, watch->trained);
 }
 
 std::shared_ptr<const Quantizer> TensorReader::quantizer(PyObject* tensor) {

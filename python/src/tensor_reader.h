@@ -13,11 +13,15 @@
 
 namespace torchkeep::python {
 
+struct ReaderOptions {
+  bool writable = false;             ///< the tensors' memory may be overwritten through the Value (load_into)
+  const Watches* watches = nullptr;  ///< storages that become a WatchedStorage; it outlives the conversion
+};
+
 /// Reads tensors; those that share a torch.UntypedStorage share the Storage. One per conversion.
 class TensorReader {
  public:
-  /// `writable`: the tensors' memory may be overwritten through the Value (load_into).
-  TensorReader(const Torch& torch, bool writable) : torch_(torch), writable_(writable) {}
+  TensorReader(const Torch& torch, const ReaderOptions& options) : torch_(torch), options_(options) {}
   /// Of an exact torch.Tensor or torch.nn.Parameter, of any layout.
   Value read(PyObject* tensor);
 
@@ -30,10 +34,11 @@ class TensorReader {
   const std::byte* look(PyObject* tensor, Tensor& leaf);
   void ask(PyObject* tensor, Tensor& leaf);
   StoragePtr storage(PyObject* tensor, const Tensor& leaf, const std::byte* first);
-  StoragePtr make_storage(nb::object storage, PyObject* tensor, const Tensor& leaf, const std::byte* first);
+  StoragePtr make_storage(nb::object storage, const void* identity, PyObject* tensor, const Tensor& leaf,
+                          const std::byte* first);
 
   const Torch& torch_;
-  bool writable_;
+  ReaderOptions options_;
   std::shared_ptr<Keep> keep_ = std::make_shared<Keep>();
   AddressMap<StoragePtr> storages_;        // by the address of the StorageImpl
   int refusals_ = 0;                       // of look(): each makes a C++ exception, which is dear

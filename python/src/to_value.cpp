@@ -69,7 +69,7 @@ std::string advice(PyObject* object) {
 
 class Converter {
  public:
-  explicit Converter(bool writable) : writable_(writable) {}
+  explicit Converter(const ReaderOptions& options) : options_(options) {}
 
   Value run(PyObject* root) {
     try {
@@ -162,7 +162,7 @@ class Converter {
   }
 
   bool make_tensor(PyObject* object, Value& value) {
-    if (!reader_) reader_.emplace(*torch_, writable_);
+    if (!reader_) reader_.emplace(*torch_, options_);
     Value tensor = reader_->read(object);
     nb::object attributes = attributes_of(object);
     if (!attributes.is_valid()) {
@@ -319,7 +319,7 @@ class Converter {
     return path;
   }
 
-  bool writable_;
+  ReaderOptions options_;
   const Torch* torch_ = nullptr;
   std::optional<TensorReader> reader_;
   std::vector<Frame> frames_;
@@ -330,9 +330,9 @@ class Converter {
 
 }  // namespace
 
-Value to_value(nb::handle object, bool writable) {
+Value to_value(nb::handle object, const ReaderOptions& options) {
   const CollectionPause pause;
-  return Converter(writable).run(object.ptr());
+  return Converter(options).run(object.ptr());
 }
 
 }  // namespace torchkeep::python

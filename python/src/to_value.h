@@ -5,13 +5,13 @@
 #include <torchkeep/state/value.h>
 
 #include "python.h"
+#include "tensor_reader.h"
 
 namespace torchkeep::python {
 
 /// Plain data and tensors as a Value. Tensors look at the live memory, which the Value keeps alive; tensors of other
 /// devices are copied. Shared objects and storages stay shared. Throws Error (unsupported, with the key path) for what
 /// PyTorch's safe loader would not read. Only exact types are taken, so no code of the object's class runs.
-/// `writable`: see TensorReader.
-Value to_value(nb::handle object, bool writable = false);
+Value to_value(nb::handle object, const ReaderOptions& options = {});
 
 }  // namespace torchkeep::python

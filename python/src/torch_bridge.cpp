@@ -32,6 +32,17 @@ const DLPackExchangeApi* exchange_api(const nb::object& tensor_class) {
 
 }  // namespace
 
+const void* storage_address(PyObject* tensor) {
+  static const Name kStorage("untyped_storage");
+  static const Name kIdentity("_cdata");
+  const nb::object storage = nb::steal(PyObject_CallMethodNoArgs(tensor, kStorage.ptr()));
+  if (!storage.is_valid()) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  return PyLong_AsVoidPtr(attribute(storage.ptr(), kIdentity).ptr());
+}
+
 Torch::Torch() {
   const nb::object torch = nb::module_::import_("torch");
   tensor = type_at(torch, "Tensor");

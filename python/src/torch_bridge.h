@@ -13,6 +13,9 @@
 
 namespace torchkeep::python {
 
+/// The address of the StorageImpl behind a tensor; null for one that has none (sparse, nested).
+const void* storage_address(PyObject* tensor);
+
 /// PyTorch's types and functions, imported once and kept until the process ends.
 class Torch {
  public:

@@ -263,6 +263,7 @@ def test_retention_best_pins_and_metrics(tmp_path):
         for step in run.steps(6):
             run.finish_step(loss=torch.tensor([3.0, 1.0, 5.0, 4.0, 6.0, 7.0][step]), note="text", n=numpy.int64(step))
             if step == 2:
+                run.wait()  # until the file is there
                 torchkeep.pin(tmp_path, 3)
     steps = [(one.step, one.pinned) for one in torchkeep.checkpoints(tmp_path)]
     assert steps == [(2, False), (3, True), (5, False), (6, False)]
@@ -300,6 +301,7 @@ def test_one_writer_many_readers(tmp_path):
         with pytest.raises(torchkeep.Error) as caught:
             torchkeep.Run(tmp_path)
         assert caught.value.code == "busy"
+        run.wait()  # for the save of step 2
         other = Training("SGD", seed=5)
         with torchkeep.Run(tmp_path, role="reader", signals=False) as reader:
             reader.track(**other.objects())
@@ -429,3 +431,24 @@ def test_a_forked_child_does_not_disturb_its_parents_run(tmp_path):
             assert os.waitpid(child, 0)[1] == 0
             run.finish_step()
     assert [one.step for one in torchkeep.checkpoints(tmp_path)] == [3]
+
+
+def test_memory_that_two_tracked_objects_share_is_saved_once_and_filled_once(tmp_path):
+    def build():
+        model = torch.nn.Linear(100, 100)
+        return model, {"model": model, "row": model.weight.detach()[3], "again": torch.nn.ModuleDict({"inside": model})}
+
+    model, objects = build()
+    with torchkeep.Run(tmp_path, signals=False, durable=False) as run:
+        run.track(objects)
+        run.resume()
+        run.finish_step(1)
+    assert os.path.getsize(torchkeep.find_checkpoint(tmp_path)) < 1.5 * model.weight.nbytes
+    state = everything(tmp_path)
+    assert state["row"].untyped_storage().data_ptr() == state["model"]["weight"].untyped_storage().data_ptr()
+    other, places = build()
+    before = other.weight.data_ptr()
+    with torchkeep.Run(tmp_path, signals=False, role="reader") as run:
+        run.track(places)
+        assert run.resume() == 1
+    assert other.weight.data_ptr() == before and describe(other.state_dict()) == describe(model.state_dict())

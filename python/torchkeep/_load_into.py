@@ -14,10 +14,10 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
         step = torchkeep.load_into("checkpoint.pt", model=model, optimizer=optimizer)["step"]
 
     An object `model=...` is filled from the entry "model" or "model_state_dict" (the only object also from a file that
-    is nothing but its state). Modules on the CPU are read straight into the memory of their parameters and buffers: no
-    second copy of the state is made. Everything is checked first: names, shapes and dtypes of all objects, and one
-    torchkeep.Error (mismatch) lists what does not fit before anything is changed. Checksums are verified while the
-    bytes are read.
+    is nothing but its state). The bytes are read straight into the memory of parameters, buffers and existing optimizer
+    state on the CPU: no second copy of the state is made. Everything is checked first: names, shapes and dtypes of all
+    objects, and one torchkeep.Error (mismatch) lists what does not fit before anything is changed. Checksums are
+    verified while the bytes are read.
 
     Args:
         path: the file.
@@ -35,21 +35,47 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
     if not objects:
         raise InvalidArgumentError("expected objects to load into: load_into(path, model=model, ...)")
     path = os.fspath(path)
-    structure = _core.load_structure(path)
     modules = []
     adapters = {name: _state.adapter_for(name, thing, modules, _ignore) for name, thing in objects.items()}
     modules += [(name, one.module) for name, one in adapters.items() if isinstance(one, _state.Module)]
-    keys = {name: _key_of(name, structure, adapters, path) for name in adapters}
-    _check(adapters, keys, structure, path)
-    direct = {name for name, one in adapters.items() if isinstance(one, _state.Module) and _is_plain(one.module)}
-    whole = None in keys.values()
-    targets = {keys[name]: adapters[name].capture() for name in direct}
     with bar(progress, "loading", path) as move:
-        rest = _core.load_into(path, targets[None] if whole and targets else targets, verify_first, move)
-    for name, one in adapters.items():
-        if name not in direct:
-            one.prepare(rest if whole else rest.pop(keys[name]))()
-    return {} if whole else rest
+        file = _core.OpenedCheckpoint(path, move)
+        rest = _load(file, file.structure(), adapters, path, verify_first)
+        file.end()
+    return rest
+
+
+def _load(file, structure, adapters, path, verify_first):
+    keys = {name: _key_of(name, structure, adapters, path) for name in adapters}
+    places, changes, problems = {}, {}, []
+
+    def prepare(name, state):
+        try:
+            return adapters[name].prepare(state)
+        except Error as error:
+            problems.append(f"{name}: {error.message}")
+
+    for name in [name for name, one in adapters.items() if one.in_place]:
+        key = keys[name]
+        places[name], changes[name] = prepare(name, structure if key is None else structure[key]) or (None, None)
+    whole = None in keys.values()
+    direct = {keys[name] for name in places}
+    others = {} if whole else file.read([key for key in structure if key not in direct], None)
+    for name in [name for name, one in adapters.items() if not one.in_place]:
+        changes[name] = prepare(name, others.pop(keys[name]))
+    if problems:
+        message = f"the file does not fit, and nothing was changed: {'; '.join(problems)}"
+        raise Error(message, "mismatch", file=path, text=f"{path}: {message}")
+    if verify_first:
+        _core.verify(path, None)
+    if whole:
+        (name, targets), = places.items()
+        filled = {None: file.read(None, targets)}
+    else:
+        filled = file.read(list(direct), {keys[name]: targets for name, targets in places.items()})
+    for name, change in changes.items():
+        change(filled[keys[name]]) if name in places else change()
+    return others
 
 
 def _ignore(message):
@@ -67,29 +93,3 @@ def _key_of(name, structure, adapters, path):
     there = ", ".join(map(repr, structure)) if isinstance(structure, collections.abc.Mapping) else type(structure).__name__
     raise NotFoundError(f"no entry '{name}' or '{name}_state_dict'; there are: {there}", "not_found", file=path, key=name,
                         text=f"{path}: no entry '{name}' or '{name}_state_dict'; there are: {there}")
-
-
-def _check(adapters, keys, structure, path):
-    problems = []
-    for name, one in adapters.items():
-        if not isinstance(one, (_state.Module, _state.Optimizer, _state.Scheduler, _state.Tensor)):
-            continue  # these need the values, not only their shapes
-        try:
-            one.prepare(structure if keys[name] is None else structure[keys[name]])
-        except Error as error:
-            problems.append(f"{name}: {error.message}")
-    if problems:
-        message = f"the file does not fit, and nothing was changed: {'; '.join(problems)}"
-        raise Error(message, "mismatch", file=path, text=f"{path}: {message}")
-
-
-def _is_plain(module):
-    """Whether load_state_dict() would do nothing but copy into dense tensors in the CPU's memory."""
-    hooked = any(part._load_state_dict_pre_hooks or part._load_state_dict_post_hooks for part in module.modules())
-    torch = _state._torch()
-    custom = any(type(part)._load_from_state_dict is not torch.nn.Module._load_from_state_dict
-                 and not type(part).__module__.startswith("torch.nn.modules.") for part in module.modules())
-    state = module.state_dict()
-    return not hooked and not custom and all(
-        isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.layout == torch.strided
-        and not value.is_quantized for value in state.values())

@@ -5,11 +5,13 @@ import logging
 import os
 import platform
 import sys
+import threading
 import warnings
 import weakref
 
 from . import _core, _state
 from ._errors import InvalidArgumentError
+from ._generators import Generators
 from ._signals import StopSignals
 
 logger = logging.getLogger("torchkeep")
@@ -38,6 +40,21 @@ class Event:
     seconds: float
     count: int
     is_warning: bool
+    blocked_seconds: float = 0.0
+    staged_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class SaveMetrics:
+    """What a save cost: the file's size, the seconds it took and those the training waited, the bytes copied aside
+    because they were about to change, and whether it was written while the training went on."""
+
+    step: int
+    bytes: int
+    seconds: float
+    blocked_seconds: float
+    staged_bytes: int
+    background: bool
 
 
 def _reporter(on_event):
@@ -64,8 +81,9 @@ class Run:
 
     Killed at any moment, the same program started again continues at the last checkpoint, bit for bit. SIGTERM, SIGINT
     and SIGUSR1 make the next finish_step() save and end the loop; `raise SystemExit(run.exit_code())` then tells the
-    script around the program to run it again. A save that fails is a warning, never an exception. Saves are made while
-    finish_step() waits. All calls come from one thread.
+    script around the program to run it again. A save that fails is a warning, never an exception. Saves are written by
+    a thread of their own while the training goes on; every step of a tracked optimizer passes a gate (a step pre-hook),
+    which copies aside what is not written yet. All calls come from one thread.
 
     Args:
         directory: made when missing, and locked: one process writes.
@@ -84,6 +102,10 @@ class Run:
         durable: wait for the disk.
         read_back: read every checkpoint back and check each checksum before its name appears.
         stop_after_failures: stop after so many failed saves in a row; 0: never.
+        verify_first: resume() checks a checkpoint whole before the first byte is changed: twice the reading.
+        background: write checkpoints while the training goes on; False: finish_step() returns when the file is there.
+        staging_limit: bytes that a save may copy aside at once; beyond, the training waits. None: a quarter of the
+            machine's memory.
         on_event: called with every Event; None: warnings go to `warnings`, the rest to the logger "torchkeep".
 
     Raises:
@@ -93,12 +115,15 @@ class Run:
     def __init__(self, directory, *, save_every=0, save_seconds=0.0, keep_last=3, keep_every=0, keep_best=0,
                  best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(),
                  any_devices=False, rng=True, gradients=False, signals=True, durable=True, read_back=True,
-                 stop_after_failures=0, on_event=None):
+                 stop_after_failures=0, verify_first=False, background=True, staging_limit=None, on_event=None):
         options = {"save_every": save_every, "save_seconds": float(save_seconds), "keep_last": keep_last,
                    "keep_every": keep_every, "keep_best": keep_best, "best_metric": best_metric, "best": best,
                    "resume": resume, "role": role, "may_be_missing": list(may_be_missing),
                    "any_devices": any_devices, "rng": rng, "gradients": gradients, "durable": durable,
-                   "read_back": read_back, "stop_after_failures": stop_after_failures}
+                   "read_back": read_back, "stop_after_failures": stop_after_failures, "verify_first": verify_first,
+                   "background": background}
+        if staging_limit is not None:
+            options["staging_limit"] = staging_limit
         for name, choices in _CHOICES.items():
             if options[name] not in choices:
                 raise InvalidArgumentError(f"expected {name} to be one of {', '.join(choices)}; found {options[name]!r}")
@@ -112,7 +137,8 @@ class Run:
         self._stepped = False  # since
         self._total = None  # of steps()
         self._signals = StopSignals(self._engine.request_stop) if signals else None
-        self._closer = weakref.finalize(self, _close, self._engine, self._signals)
+        self._gates = []  # handles of hooks
+        self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._gates, threading.get_ident())
 
     # ---- tracking
 
@@ -129,10 +155,19 @@ class Run:
             if name in _FRONT_ENTRIES:
                 raise InvalidArgumentError(f"'{name}' is an entry of every checkpoint; choose another name")
             adapter = _state.adapter_for(name, thing, self._modules, self._engine_warn())
-            self._engine.track(name, adapter.capture, adapter.prepare, True, adapter.checks)
+            self._engine.track(name, adapter, True)
             self._adapters[name] = adapter
             if isinstance(adapter, _state.Module):
                 self._modules.append((name, adapter.module))
+            if isinstance(adapter, _state.Optimizer) and self._options["role"] == "writer":
+                self._add_gate(name, adapter.optimizer)
+
+    def _add_gate(self, name, optimizer):
+        engine = self._engine
+        try:
+            self._gates.append(optimizer.register_step_pre_hook(lambda *_: engine.gate(name)))
+        except AttributeError:  # it has no hooks: then every save copies what it writes
+            pass
 
     def _engine_warn(self):
         engine = self._engine
@@ -164,10 +199,10 @@ class Run:
         # The generators come last: nothing that restores may draw after them.
         if self._options["gradients"]:
             gradients = _state.Gradients(self._modules)
-            self._engine.track("gradients", gradients.capture, gradients.prepare, False, True)
+            self._engine.track("gradients", gradients, False)
         if self._options["rng"]:
-            generators = _state.Generators(self._options["any_devices"])
-            self._engine.track("rng", generators.capture, generators.prepare, True, True)
+            generators = Generators(self._options["any_devices"])
+            self._engine.track("rng", generators, True)
 
     # ---- the loop
 
@@ -196,8 +231,13 @@ class Run:
         return self._engine.save_now()
 
     def wait(self):
-        """Returns when no save is under way."""
+        """Returns when no save is under way. Not to be called in the middle of a step."""
         self._engine.wait()
+
+    def last_save(self):
+        """What the last save that succeeded cost, as SaveMetrics; None before the first."""
+        metrics = self._engine.last_save()
+        return None if metrics is None else SaveMetrics(*metrics)
 
     def finish(self):
         """Saves the last state, unless that is done, and notes that training is over (unless a stop was asked for)."""
@@ -230,7 +270,14 @@ class Run:
         return getattr(self._engine, name) if self._closer.alive else self._ended[name]
 
     def close(self):
-        """Gives the directory's lock and the signal handlers back. Saves nothing."""
+        """Waits for the save under way, and gives the directory's lock and the signal handlers back. Begins no save."""
+        if self._closer.alive:
+            try:
+                self._engine.wait()
+            finally:
+                self._end()
+
+    def _end(self):
         if self._closer.alive:
             self._ended = {name: getattr(self._engine, name) for name in ("step", "stopping", "finished", "exit_code")}
             self._closer()
@@ -239,8 +286,8 @@ class Run:
         return self
 
     def __exit__(self, kind, error, trace):
-        """Without an exception: finish(), unless the loop over steps() was left early, which only saves. With one: saves
-        nothing, for the state may be in the middle of a step."""
+        """Without an exception: finish(), unless the loop over steps() was left early, which only saves. With one: begins
+        no save, for the state may be in the middle of a step, but lets the one under way come to its end."""
         try:
             if kind is None and self._stepped and self._closer.alive:
                 if self._total is None or self._engine.step >= self._total:
@@ -287,10 +334,17 @@ class Run:
                                   "still: loop over torchkeep.batches(loader), or call sampler.advance(n)")
 
 
-def _close(engine, signals):
-    engine.close()
-    if signals is not None:
-        signals.remove()
+def _close(engine, signals, gates, thread):
+    """For close(), for a run that nobody holds any more, and for the end of the program."""
+    for gate in gates:
+        gate.remove()
+    try:
+        if threading.get_ident() == thread:  # and not that of some garbage collection
+            engine.wait()
+    finally:
+        engine.close()
+        if signals is not None:
+            signals.remove()
 
 
 def _plain(value):

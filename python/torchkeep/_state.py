@@ -1,29 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How each kind of object is captured and restored.
-
-An adapter has `capture()`, its state now (tensors may look at live memory), and `prepare(state)`, which checks a saved
-state without changing anything and returns the function that puts it in. `checks` is False where only that function can
-tell whether the state fits. What stands in a file is the same as what the C++ library writes.
-"""
+"""How modules, optimizers, schedulers and the rest of a training are captured and restored; what stands in a file is the
+same as what the C++ library writes."""
 import inspect
-import random
-import sys
 
-from ._errors import Error, InvalidArgumentError
+from ._adapter import Adapter, describe, listed, mismatch, torch_module
+from ._errors import InvalidArgumentError
+from ._generators import NumpyGenerator, TorchGenerator
 from ._sampler import ResumableSampler
-
-
-def _torch():
-    return sys.modules.get("torch")
-
-
-def mismatch(message):
-    return Error(message, "mismatch")
 
 
 def unwrapped(module):
     """The module under torch.compile and DistributedDataParallel, so that its names do not depend on them."""
-    torch = _torch()
+    torch = torch_module()
     while True:
         if hasattr(module, "_orig_mod"):
             module = module._orig_mod
@@ -33,22 +21,10 @@ def unwrapped(module):
             return module
 
 
-def _describe(value):
-    torch = _torch()
-    if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-    return type(value).__name__
-
-
-def _listed(problems, limit=20):
-    more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
-    return "; ".join(problems[:limit]) + more
-
-
-class Module:
+class Module(Adapter):
     """A torch.nn.Module: parameters, buffers, and what get_extra_state() adds."""
 
-    checks = True
+    in_place = True
 
     def __init__(self, module):
         self.module = unwrapped(module)
@@ -56,22 +32,43 @@ class Module:
     def capture(self):
         return self.module.state_dict()
 
+    def watched(self):
+        return self.module.parameters(), self.module.buffers()
+
     def prepare(self, state):
-        torch = _torch()
-        live = self.module.state_dict()
+        tensor = torch_module().Tensor
+        live = dict(self.module.state_dict(keep_vars=True))
         if not hasattr(state, "keys"):
             raise mismatch(f"expected a module's state dict, found a {type(state).__name__}")
-        problems = [f"{name}: not in the file" for name in live if name not in state]
-        problems += [f"{name}: not in the module" for name in state if name not in live]
+        problems = []
+        if live.keys() != state.keys():
+            problems += [f"{name}: not in the file" for name in live if name not in state]
+            problems += [f"{name}: not in the module" for name in state if name not in live]
         for name, value in live.items():
-            saved = state.get(name)
-            if name not in state or not isinstance(value, torch.Tensor):
-                continue
-            if not isinstance(saved, torch.Tensor) or saved.shape != value.shape or saved.dtype != value.dtype:
-                problems.append(f"{name}: {_describe(saved)} in the file, {_describe(value)} in the module")
+            if name in state and isinstance(value, tensor):
+                saved = state[name]
+                if not isinstance(saved, tensor) or saved.dtype != value.dtype or saved.shape != value.shape:
+                    problems.append(f"{name}: {describe(saved)} in the file, {describe(value)} in the module")
         if problems:
-            raise mismatch(f"the state does not fit the module: {_listed(problems)}")
-        return lambda: self.module.load_state_dict(state)
+            raise mismatch(f"the state does not fit the module: {listed(problems)}")
+        if not self._is_plain():
+            return None, self.module.load_state_dict
+
+        def change(filled):
+            if any(filled[name] is not value for name, value in live.items()):  # else all is where it belongs
+                self.module.load_state_dict(filled)
+
+        return live, change
+
+    def _is_plain(self):
+        """Whether load_state_dict() would do nothing but copy each entry into the tensor of its name."""
+        return not any(part._load_state_dict_pre_hooks or part._load_state_dict_post_hooks
+                       or _loads_its_own_way(type(part)) for part in self.module.modules())
+
+
+def _loads_its_own_way(kind):
+    return (kind._load_from_state_dict is not torch_module().nn.Module._load_from_state_dict
+            and not kind.__module__.startswith("torch.nn.modules."))
 
 
 # State that has the parameter's shape, by its name in PyTorch's optimizers.
@@ -82,10 +79,11 @@ _OPTIONAL = {"foreach", "fused", "capturable", "differentiable", "maximize", "ne
              "param_names"}
 
 
-class Optimizer:
+class Optimizer(Adapter):
     """A torch.optim.Optimizer. Its parameters are named "<tracked module>.<name>" in the file and matched by name."""
 
-    checks = True
+    in_place = True
+    gated = True
 
     def __init__(self, optimizer, modules):
         self.optimizer = optimizer
@@ -116,6 +114,11 @@ class Optimizer:
                 for own, group in zip(names, state["param_groups"])]
         return state
 
+    def watched(self):
+        torch = torch_module()
+        return [value for state in self.optimizer.state.values() if isinstance(state, dict)
+                for value in state.values() if isinstance(value, torch.Tensor)], ()
+
     def prepare(self, state):
         if not isinstance(state, dict) or "state" not in state or "param_groups" not in state:
             raise mismatch("expected an optimizer's state dict, with 'state' and 'param_groups'")
@@ -127,8 +130,13 @@ class Optimizer:
         if not problems:
             self._check_shapes(state["state"], order, problems)
         if problems:
-            raise mismatch(f"the state does not fit the {type(self.optimizer).__name__}: {_listed(problems)}")
-        return lambda: self._load(state, order)
+            raise mismatch(f"the state does not fit the {type(self.optimizer).__name__}: {listed(problems)}")
+        return {"state": self._targets(order)}, lambda filled: self._load(filled, order)
+
+    def _targets(self, order):
+        """The state there is, by the parameters' numbers in the file."""
+        pairs = [(number, self.optimizer.state.get(parameter)) for number, parameter in zip(order, self._parameters())]
+        return {number: dict(own) for number, own in pairs if own}
 
     def _match(self, groups, live):
         """The number in the file of each parameter here, in order."""
@@ -159,7 +167,7 @@ class Optimizer:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _check_shapes(self, states, order, problems):
-        torch = _torch()
+        torch = torch_module()
         for number, parameter in zip(order, self._parameters()):
             own = self.optimizer.state.get(parameter, {})
             for key, value in (states.get(number) or {}).items():
@@ -168,7 +176,7 @@ class Optimizer:
                 like = own.get(key) if isinstance(own.get(key), torch.Tensor) else (
                     parameter if key in _LIKE_PARAMETER and value.dim() > 0 else None)
                 if like is not None and like.shape != value.shape:
-                    problems.append(f"parameter {number}: {key} is {_describe(value)} in the file, "
+                    problems.append(f"parameter {number}: {key} is {describe(value)} in the file, "
                                     f"{list(like.shape)} here")
 
     def _load(self, state, order):
@@ -184,7 +192,7 @@ class Optimizer:
 
     def _restore_dtypes(self, states):
         # Optimizer.load_state_dict casts state to the parameter's dtype; a run keeps the bits.
-        torch = _torch()
+        torch = torch_module()
         for number, parameter in enumerate(self._parameters()):
             own = self.optimizer.state.get(parameter)
             for key, saved in states.get(number, {}).items():
@@ -193,10 +201,8 @@ class Optimizer:
                     own[key] = saved.to(loaded.device)
 
 
-class Scheduler:
+class Scheduler(Adapter):
     """A learning rate scheduler. Arguments come from the file; `warn` is told where they differ from the program's."""
-
-    checks = True
 
     def __init__(self, scheduler, name, warn):
         self.scheduler = scheduler
@@ -223,7 +229,7 @@ class Scheduler:
         return change
 
 
-class Sampler:
+class Sampler(Adapter):
     """A ResumableSampler."""
 
     checks = False
@@ -238,10 +244,10 @@ class Sampler:
         return lambda: self.sampler.load_state_dict(state)
 
 
-class Tensor:
+class Tensor(Adapter):
     """A tensor, restored in place."""
 
-    checks = True
+    in_place = True
 
     def __init__(self, tensor):
         self.tensor = tensor
@@ -250,34 +256,18 @@ class Tensor:
         return self.tensor.detach()
 
     def prepare(self, state):
-        torch = _torch()
+        torch = torch_module()
         if not isinstance(state, torch.Tensor) or state.shape != self.tensor.shape or state.dtype != self.tensor.dtype:
-            raise mismatch(f"{_describe(state)} in the file, {_describe(self.tensor)} here")
+            raise mismatch(f"{describe(state)} in the file, {describe(self.tensor)} here")
 
-        def change():
+        def change(filled):
             with torch.no_grad():
-                self.tensor.copy_(state)
+                self.tensor.copy_(filled)
 
-        return change
-
-
-class TorchGenerator:
-    """A torch.Generator."""
-
-    checks = True
-
-    def __init__(self, generator):
-        self.generator = generator
-
-    def capture(self):
-        return self.generator.get_state()
-
-    def prepare(self, state):
-        checked_generator_state(state)
-        return lambda: self.generator.set_state(state)
+        return self.tensor.detach(), change
 
 
-class Stateful:
+class Stateful(Adapter):
     """Any object with state_dict() and load_state_dict(state)."""
 
     checks = False
@@ -292,100 +282,8 @@ class Stateful:
         return lambda: self.thing.load_state_dict(state)
 
 
-def checked_generator_state(state):
-    torch = _torch()
-    if not isinstance(state, torch.Tensor) or state.dtype != torch.uint8 or state.dim() != 1:
-        raise mismatch(f"expected the state of a generator, a uint8 vector; found {_describe(state)}")
-    try:
-        torch.Generator().set_state(state)
-    except RuntimeError as error:
-        raise mismatch(f"the generator refuses this state: {error}") from error
-
-
-class Generators:
-    """The default generators: torch's (CPU and every CUDA device), Python's, and NumPy's where it was imported."""
-
-    checks = True
-
-    def __init__(self, any_devices=False):
-        self.any_devices = any_devices
-
-    def capture(self):
-        state = {}
-        torch = _torch()
-        if torch is not None:
-            state["torch"] = torch.get_rng_state()
-            if torch.cuda.is_available():
-                state["cuda"] = torch.cuda.get_rng_state_all()
-        state["python"] = random.getstate()
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and torch is not None:
-            state["numpy"] = _with_tensors(numpy.random.get_state(legacy=False), numpy, torch)
-        return state
-
-    def prepare(self, state):
-        torch = _torch()
-        if not isinstance(state, dict) or (torch is not None and "torch" not in state):
-            raise mismatch("expected the states of the random generators")
-        cuda = state.get("cuda", [])
-        devices = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
-        if len(cuda) != devices and not self.any_devices:
-            raise mismatch(f"states of {len(cuda)} CUDA generators in the file, {devices} devices here; "
-                           "Run(any_devices=True) sets those on both sides")
-        if torch is not None:
-            checked_generator_state(state["torch"])
-        if "python" in state:
-            random.Random().setstate(state["python"])
-
-        def change():
-            if "python" in state:
-                random.setstate(state["python"])
-            if "numpy" in state:
-                import numpy
-
-                numpy.random.set_state(_with_arrays(state["numpy"], torch))
-            if torch is not None:
-                torch.set_rng_state(state["torch"])
-            for device in range(min(len(cuda), devices)):
-                torch.cuda.set_rng_state(cuda[device], device)
-
-        return change
-
-
-class NumpyGenerator:
-    """A numpy.random.Generator."""
-
-    checks = False
-
-    def __init__(self, generator):
-        self.generator = generator
-
-    def capture(self):
-        return _with_tensors(self.generator.bit_generator.state, sys.modules["numpy"], _torch())
-
-    def prepare(self, state):
-        def change():
-            self.generator.bit_generator.state = _with_arrays(state, _torch())
-
-        return change
-
-
-def _with_tensors(state, numpy, torch):
-    if isinstance(state, dict):
-        return {key: _with_tensors(value, numpy, torch) for key, value in state.items()}
-    return torch.from_numpy(state.copy()) if isinstance(state, numpy.ndarray) else state
-
-
-def _with_arrays(state, torch):
-    if isinstance(state, dict):
-        return {key: _with_arrays(value, torch) for key, value in state.items()}
-    return state.numpy() if isinstance(state, torch.Tensor) else state
-
-
-class Gradients:
+class Gradients(Adapter):
     """Accumulated gradients of the tracked modules, by "<tracked module>.<name>"."""
-
-    checks = True
 
     def __init__(self, modules):
         self.modules = modules
@@ -405,7 +303,7 @@ class Gradients:
                      for name, gradient in state.items()
                      if name in parameters and gradient.shape != parameters[name].shape]
         if problems:
-            raise mismatch(f"the gradients do not fit: {_listed(problems)}")
+            raise mismatch(f"the gradients do not fit: {listed(problems)}")
 
         def change():
             for name, parameter in parameters.items():
@@ -417,7 +315,7 @@ class Gradients:
 
 def adapter_for(name, thing, modules, warn):
     """The adapter of an object of the user's."""
-    torch = _torch()
+    torch = torch_module()
     if isinstance(thing, ResumableSampler):
         return Sampler(thing)
     if torch is not None:

@@ -36,6 +36,19 @@ def nested_parts(tensor):
             tensor._nested_tensor_storage_offsets())
 
 
+def note_writes(tensors):
+    """Raises the version counters of tensors whose memory was written to."""
+    increment = getattr(torch.autograd.graph, "increment_version", None)  # since PyTorch 2.1
+    if increment is None:
+        return
+    counted = [tensor for tensor in tensors if not tensor.is_inference()]
+    try:
+        increment(counted)
+    except TypeError:  # before PyTorch 2.5: one at a time
+        for tensor in counted:
+            increment(tensor)
+
+
 def restorer(map_location):
     """What torch.load does with a storage and the place it was saved from."""
     return torch.serialization._get_restore_location(map_location)

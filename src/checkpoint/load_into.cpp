@@ -29,20 +29,6 @@ struct Scattered {
   Tensor to;
 };
 
-std::uint64_t first_byte(const Tensor& tensor) {
-  return static_cast<std::uint64_t>(tensor.storage_offset) * itemsize(tensor.dtype);
-}
-
-/// The elements fill the bytes between the first and the last one, in the same order on both sides.
-bool lie_alike(const Tensor& a, const Tensor& b) {
-  std::uint64_t last = 0;
-  for (std::size_t i = 0; i < a.sizes.size(); ++i) {
-    if (a.sizes[i] > 1 && a.strides[i] != b.strides[i]) return false;
-    last += static_cast<std::uint64_t>((a.sizes[i] - 1) * a.strides[i]);
-  }
-  return (last + 1) * itemsize(a.dtype) == a.nbytes();
-}
-
 /// Puts row-major elements where the tensor has them.
 void scatter(const std::string& elements, const Tensor& to) {
   const std::size_t item = itemsize(to.dtype);
@@ -110,9 +96,8 @@ class Matcher {
     }
     to.validate();
     if (to.nbytes() == 0) return target;
-    if (lie_alike(from, to)) {
-      const MutableBytes out(to.storage->writable() + first_byte(to), static_cast<std::size_t>(to.nbytes()));
-      requests.push_back({from.storage, first_byte(from), out});
+    if (const auto request = request_in_place(from, to)) {
+      requests.push_back(*request);
       paths_.push_back(file.key_path());
     } else {
       scattered.push_back({from, to});

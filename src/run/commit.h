@@ -19,6 +19,7 @@ struct CommitRequest {
   std::int64_t step = 0;
   std::string path;
   Value checkpoint;
+  double capture_seconds = 0;  ///< that the training waited for the checkpoint's Value
 };
 
 struct CommitReport {

@@ -242,7 +242,9 @@ struct Engine::Impl {
     last_save = Clock::now();  // also of a save that fails: the next try comes when the next one is due
     try {
       lock->confirm();
-      saver.begin({.step = step, .path = failed.path, .checkpoint = state()}, streaming);
+      Value checkpoint = state();
+      const std::chrono::duration<double> taken = Clock::now() - last_save;
+      saver.begin({step, failed.path, std::move(checkpoint), taken.count()}, streaming);
       return to_its_end || !options.background ? settle() : true;
     } catch (const Error& error) {
       failed.error = error;
@@ -317,8 +319,9 @@ struct Engine::Impl {
   bool drop(const CommitReport& done) {
     take_again = true;
     warn(
-        fmt::format("the checkpoint of step {} was dropped, for {} changed while it was written, not in run.step(): "
-                    "from now on copied before finish_step() returns; the state is saved again",
+        fmt::format("the checkpoint of step {} was dropped, for {} changed while it was written, outside of every step "
+                    "that the run "
+                    "knows of: from now on copied before finish_step() returns; the state is saved again",
                     done.step, fmt::join(done.changed, ", ")));
     return false;
   }

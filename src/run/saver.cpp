@@ -16,6 +16,8 @@
 #include <torchkeep/state/rewrite.h>
 #include <torchkeep/state/walk.h>
 
+#include "patience.h"
+
 namespace torchkeep {
 namespace {
 
@@ -85,7 +87,7 @@ struct Saver::Job {
   std::thread thread;
 
   std::mutex mutex;
-  std::condition_variable decided;
+  std::condition_variable progress;
   Decision decision = Decision::open;
   bool ended = false;
   CommitReport report;
@@ -93,7 +95,7 @@ struct Saver::Job {
   void decide(Decision what) {
     const std::lock_guard lock(mutex);
     decision = what;
-    decided.notify_all();
+    progress.notify_all();
   }
   bool is_open() {
     const std::lock_guard lock(mutex);
@@ -113,10 +115,15 @@ struct Saver::Job {
     const std::lock_guard lock(mutex);
     report = std::move(done);
     ended = true;
+    progress.notify_all();
+  }
+  void wait_until_ended(const std::function<void()>& look_up) {
+    std::unique_lock lock(mutex);
+    wait_until(progress, lock, look_up, [this] { return ended; });
   }
   void wait_for_consent() {
     std::unique_lock lock(mutex);
-    decided.wait(lock, [this] { return decision != Decision::open; });
+    progress.wait(lock, [this] { return decision != Decision::open; });
     if (decision == Decision::drop) throw CalledOff{};
   }
 };
@@ -142,7 +149,7 @@ void Saver::begin(const CommitRequest& request, bool streaming) {
   if (!in_child() && options_.background) return begin_in_background(request, streaming);
   auto job = std::make_unique<Job>();
   job->report = commit(fs_, options_, request);
-  job->blocked = job->report.seconds;
+  job->blocked = request.capture_seconds + job->report.seconds;
   job->ended = true;
   job->decision = Job::Decision::publish;
   job_ = std::move(job);
@@ -151,10 +158,11 @@ void Saver::begin(const CommitRequest& request, bool streaming) {
 void Saver::begin_in_background(const CommitRequest& request, bool streaming) {
   staging_.trim();
   auto job = std::make_unique<Job>();
+  job->blocked = request.capture_seconds;
   {
     const Stopwatch watch(job->blocked);
     job->live = request.checkpoint;
-    CommitRequest frozen{.step = request.step, .path = request.path, .checkpoint = {}};
+    CommitRequest frozen{.step = request.step, .path = request.path, .checkpoint = {}, .capture_seconds = 0};
     job->snapshot = take_snapshot(request, streaming, frozen.checkpoint);
     job_ = std::move(job);
     start_writer(std::move(frozen));
@@ -175,7 +183,7 @@ std::shared_ptr<Snapshot> Saver::take_snapshot(const CommitRequest& request, boo
     const auto found = find_path(request.checkpoint, path);
     if (found && found->is(Kind::tensor)) copied.insert(found->as_tensor().storage->identity());
   }
-  auto snapshot = std::make_shared<Snapshot>(staging_);
+  auto snapshot = std::make_shared<Snapshot>(staging_, options_.while_waiting);
   frozen = with_storages(request.checkpoint, [&](const StoragePtr& live) { return snapshot->add(live); });
   snapshot->divide([&](const Storage& live) { return streaming && !copied.contains(live.identity()); });
   snapshot->compare([this](const Storage& live, const WatchedStorage::Mark& mark) {
@@ -231,6 +239,10 @@ std::optional<CommitReport> Saver::wait() {
     const Stopwatch watch(job_->blocked);
     job_->snapshot->wait_until_over();
     decide();
+  }
+  {
+    const Stopwatch watch(job_->blocked);
+    job_->wait_until_ended(options_.while_waiting);
   }
   return finish();
 }

@@ -7,6 +7,8 @@
 
 #include <torchkeep/base/crc32.h>
 
+#include "patience.h"
+
 namespace torchkeep {
 namespace {
 
@@ -62,6 +64,7 @@ StoragePtr Snapshot::add(const StoragePtr& live) {
   }
   Record& record = records_[known->second.first];
   if (auto watched = std::dynamic_pointer_cast<const WatchedStorage>(live)) {
+    if (marking_ == nullptr) marking_ = watched->marking();
     const WatchedStorage::Mark mark = watched->mark();
     record.watches.push_back({std::move(watched), mark});
   } else {
@@ -72,6 +75,7 @@ StoragePtr Snapshot::add(const StoragePtr& live) {
 
 void Snapshot::divide(const std::function<bool(const Storage&)>& may_stream) {
   known_.clear();
+  marking_.reset();
   for (std::size_t i = 0; i < records_.size(); ++i) {
     Record& record = records_[i];
     const bool streamed = !record.unwatched && record.live->data() != nullptr && may_stream(*record.live);
@@ -121,7 +125,7 @@ void Snapshot::set_aside(Group which) {
     std::byte* copy = nullptr;
     {
       std::unique_lock lock(mutex_);
-      progress_.wait(lock, [&] {
+      wait_until(progress_, lock, look_up_, [&] {
         return abandoned_ || piece.unread == 0 || piece.copy != nullptr || (copy = staging_.take()) != nullptr;
       });
       if (abandoned_) {
@@ -161,16 +165,25 @@ bool Snapshot::is_over() const {
 
 void Snapshot::wait_until_over() {
   std::unique_lock lock(mutex_);
-  progress_.wait(lock, [this] { return is_over_locked(); });
+  wait_until(progress_, lock, look_up_, [this] { return is_over_locked(); });
+}
+
+std::vector<bool> Snapshot::marked_anew() const {
+  std::vector<bool> differs(records_.size());
+  std::shared_ptr<void> marking;
+  for (std::size_t i = 0; i < records_.size(); ++i) {
+    if (records_[i].group != Group::streamed) continue;
+    for (const Watch& watch : records_[i].watches) {
+      if (marking == nullptr) marking = watch.storage->marking();
+      differs[i] = differs[i] || watch.storage->mark() != watch.mark;
+    }
+  }
+  return differs;
 }
 
 std::vector<StoragePtr> Snapshot::changed() const {
   const std::lock_guard lock(mutex_);
-  std::vector<bool> differs(records_.size());
-  for (std::size_t i = 0; i < records_.size(); ++i) {
-    if (records_[i].group != Group::streamed) continue;
-    for (const Watch& watch : records_[i].watches) differs[i] = differs[i] || watch.storage->mark() != watch.mark;
-  }
+  std::vector<bool> differs = marked_anew();
   for (const Seen& seen : seen_) {
     if (differs[seen.record]) continue;
     const Bytes bytes(records_[seen.record].live->data() + seen.offset, static_cast<std::size_t>(seen.size));

@@ -32,8 +32,9 @@ class Snapshot final : public std::enable_shared_from_this<Snapshot> {
   /// What happens to a storage: it is copied at once, or when its memory is about to change.
   enum class Group : std::uint8_t { copied, streamed };
 
-  /// `staging` belongs to one snapshot at a time.
-  explicit Snapshot(Staging& staging) : staging_(staging) {}
+  /// `staging` belongs to one snapshot at a time. `look_up` is called while the training's thread waits (patience.h).
+  explicit Snapshot(Staging& staging, std::function<void()> look_up = {})
+      : staging_(staging), look_up_(std::move(look_up)) {}
   ~Snapshot();
   Snapshot(const Snapshot&) = delete;
   Snapshot& operator=(const Snapshot&) = delete;
@@ -108,11 +109,14 @@ class Snapshot final : public std::enable_shared_from_this<Snapshot> {
 
   Pieces& of(Group group) { return groups_[static_cast<std::size_t>(group)]; }
   const Pieces& of(Group group) const { return groups_[static_cast<std::size_t>(group)]; }
+  std::vector<bool> marked_anew() const;
   bool is_over_locked() const { return abandoned_ || (groups_[0].live == 0 && groups_[1].live == 0); }
   void copy_piece(const Pieces& group, std::size_t piece, std::byte* to) const;
   void take_part(Record& record, std::uint32_t index, std::uint64_t offset, MutableBytes out);
 
   Staging& staging_;
+  std::function<void()> look_up_;
+  std::shared_ptr<void> marking_;  ///< between add() and divide()
   std::vector<Record> records_;
   std::unordered_map<const void*, std::pair<std::size_t, StoragePtr>> known_;  ///< by identity
   mutable std::mutex mutex_;

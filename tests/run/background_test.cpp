@@ -160,6 +160,22 @@ TEST(Background, WithLittleMemoryForCopiesTheTrainingWaitsForTheWriter) {
   }
 }
 
+TEST(Background, WhoWaitsLooksUpAndMayGiveUpWhileTheSaveGoesOn) {
+  struct EnoughOfIt {};
+  RunOptions options = kEveryStep;
+  int patience = 2;
+  options.while_waiting = [&patience] {
+    if (patience-- == 0) throw EnoughOfIt();
+  };
+  PausedRun paused(options);
+  paused.begin_streaming_save();
+  EXPECT_THROW(paused.run.engine.wait(), EnoughOfIt);
+  EXPECT_LT(patience, 0);
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 2}));
+}
+
 // ---- torn states
 
 TEST(TornState, ACountedWriteOutsideTheGateIsFoundThereAndTheStateIsSavedAgain) {

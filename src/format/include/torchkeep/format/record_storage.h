@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include <torchkeep/state/storage.h>
+#include <torchkeep/state/tensor.h>
 
 namespace torchkeep {
 
@@ -64,6 +66,13 @@ struct ReadRequest {
   std::uint64_t offset = 0;  ///< of the first byte wanted
   MutableBytes out = {};
 };
+
+/// Where in its storage the first element of a tensor lies, in bytes.
+std::uint64_t first_byte(const Tensor& tensor) noexcept;
+
+/// What fills the writable memory of `live` with the elements of `file`, which has the same dtype and sizes: nothing
+/// when they do not lie in the same order on both sides, without gaps.
+std::optional<ReadRequest> request_in_place(const Tensor& file, const Tensor& live);
 
 /// Fills every `out`. Records of a file that are wanted whole are read straight into place, in the order of the file
 /// and by at most `threads` threads (0: one per core), and their CRCs checked in the same pass; other storages one by

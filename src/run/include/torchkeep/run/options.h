@@ -133,6 +133,10 @@ struct RunOptions {
   /// the writer. Nothing: a quarter of the machine's memory.
   std::optional<std::uint64_t> staging_limit = std::nullopt;
 
+  /// Called every 50 ms while a call waits for a save in the background, on the thread of that call. What it throws
+  /// comes out of the call; the save goes on. (Python looks for Ctrl-C.)
+  std::function<void()> while_waiting = {};
+
   /// Told of everything that happens, on the thread that called the run. Empty: the front's default (C++: warnings,
   /// start and end as lines on stderr). An exception from it comes out of the call that led to it.
   std::function<void(const Event&)> on_event = {};

@@ -20,6 +20,8 @@ class WatchedStorage : public Storage {
   };
   /// As it is now. For the thread that writes to the memory.
   virtual Mark mark() const = 0;
+  /// What makes many mark() calls in a row cheap as long as it is kept (a lock that each of them would take), or null.
+  virtual std::shared_ptr<void> marking() const { return nullptr; }
   /// True: training changes it at every step, so a counter that stands still has missed something.
   virtual bool is_trained() const noexcept { return true; }
 };

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Walks the targets beside the state; what is left over gets memory of its own.
+#include "in_place.h"
+
+#include <torchkeep/state/walk.h>
+
+#include "from_value.h"
+#include "to_value.h"
+
+namespace torchkeep::python {
+namespace {
+
+bool is_alike(const Tensor& file, const Tensor& live) {
+  return file.dtype == live.dtype && file.sizes == live.sizes && file.is_conj == live.is_conj &&
+         file.is_neg == live.is_neg && file.quantizer == nullptr && live.quantizer == nullptr && file.nbytes() > 0 &&
+         live.storage->writable() != nullptr;
+}
+
+bool is_in_a_file(const Storage& storage) {
+  return storage.data() == nullptr && storage.nbytes() > 0 && storage.location() != "meta";
+}
+
+}  // namespace
+
+InPlace::InPlace(Value state, nb::handle targets) : state_(std::move(state)) {
+  if (!targets.is_none()) {
+    TensorReader reader(Torch::get(), {.writable = true});
+    place(state_, targets, reader);
+  }
+  add_fresh();
+}
+
+void InPlace::place(const Value& file, nb::handle target, TensorReader& reader) {
+  if (PyDict_Check(target.ptr()) && file.is_mapping()) {
+    Py_ssize_t position = 0;
+    PyObject* key = nullptr;
+    PyObject* inside = nullptr;
+    while (PyDict_Next(target.ptr(), &position, &key, &inside)) {
+      const auto part = file.find(to_value(key));
+      if (part) place(*part, inside, reader);
+    }
+  } else if (file.is(Kind::tensor) && Torch::get().is_tensor(Py_TYPE(target.ptr()))) {
+    place_tensor(file, target, reader);
+  }
+}
+
+void InPlace::place_tensor(const Value& file, nb::handle target, TensorReader& reader) {
+  if (placed_.tensors.contains(file.id())) return;  // the file has it in two places; so it arrives
+  const Value value = reader.read(target.ptr());
+  if (!value.is(Kind::tensor)) return;  // a sparse one
+  const Tensor& live = value.as_tensor();
+  const Tensor& from = file.as_tensor();
+  if (!is_alike(from, live)) return;
+  from.validate();
+  live.validate();
+  const auto request = request_in_place(from, live);
+  if (!request || !claim(*request)) return;
+  memory_.push_back(live.storage);
+  placed_.tensors.emplace(file.id(), target.ptr());
+  keep_.add(nb::borrow(target));
+}
+
+/// False when some of that memory gets other bytes already.
+bool InPlace::claim(const ReadRequest& wanted) {
+  const std::byte* const begin = wanted.out.data();
+  const auto behind = claimed_.lower_bound(begin);
+  if (behind != claimed_.end() && behind->first < begin + wanted.out.size()) {
+    const ReadRequest& other = requests_[behind->second];
+    return other.storage == wanted.storage && other.offset == wanted.offset && other.out.data() == begin &&
+           other.out.size() == wanted.out.size();
+  }
+  if (behind != claimed_.begin()) {
+    const MutableBytes before = requests_[std::prev(behind)->second].out;
+    if (before.data() + before.size() > begin) return false;
+  }
+  claimed_.emplace_hint(behind, begin, requests_.size());
+  requests_.push_back(wanted);
+  return true;
+}
+
+void InPlace::add_fresh() {
+  walk(state_, [this](const Visit& visit) {
+    if (!visit.value.is(Kind::tensor) || placed_.tensors.contains(visit.value.id())) return Next::inside;
+    const StoragePtr& storage = visit.value.as_tensor().storage;
+    if (!is_in_a_file(*storage) || placed_.storages.contains(storage->identity())) return Next::inside;
+    auto memory = std::make_shared<OwnedStorage>(storage->nbytes(), storage->location());
+    requests_.push_back({storage, 0, memory->mutable_bytes()});
+    placed_.storages.emplace(storage->identity(), std::move(memory));
+    return Next::inside;
+  });
+}
+
+void InPlace::read() {
+  try {
+    read_storages(requests_);
+  } catch (const Error& error) {
+    if (memory_.empty()) throw;
+    throw Error(error.code(), error.message() + "; what it was loaded into is now partly overwritten: do not use it",
+                error.where())
+        .with_errno(error.system_error());
+  }
+}
+
+nb::object InPlace::object() const {
+  if (!placed_.tensors.empty()) {
+    nb::list live;
+    for (const auto& [id, tensor] : placed_.tensors) live.append(nb::borrow(tensor));
+    Torch::get().helpers.attr("note_writes")(live);
+  }
+  return from_value(state_, nb::none(), &placed_);
+}
+
+}  // namespace torchkeep::python

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""CPython 3.10 and newer: what the package uses of Python, 3.10 has already. Whoever uses more looks up since when it is
+there, and adds it here."""
+import ast
+import pathlib
+import re
+import sys
+
+import pytest
+from conftest import ROOT
+
+import torchkeep
+
+SOURCES = sorted(pathlib.Path(torchkeep.__file__).parent.glob("*.py*"))
+
+STANDARD = set("""
+    collections.abc collections.abc.Callable collections.abc.Iterable collections.abc.Iterator
+    collections.abc.Mapping collections.abc.Sequence contextlib.contextmanager dataclasses.dataclass html.escape
+    inspect.signature logging.getLogger os.PathLike os.execv os.fspath os.getpid os.kill os.path os.path.basename
+    os.path.exists os.path.join pickle.UnpicklingError platform.python_version random.Random random.getstate
+    random.setstate signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
+    signal.default_int_handler signal.getsignal signal.signal sys.argv sys.exit sys.modules sys.stderr
+    sysconfig.get_path tempfile.TemporaryDirectory threading.current_thread threading.get_ident
+    threading.main_thread time.monotonic types.TracebackType typing.Any typing.IO typing.Literal warnings.warn
+    weakref.finalize
+""".split())
+
+C_INTERFACE = set("""
+    PyBool_Type PyByteArray_AS_STRING PyByteArray_FromStringAndSize PyByteArray_GET_SIZE PyByteArray_Type
+    PyBytes_AS_STRING PyBytes_FromStringAndSize PyBytes_GET_SIZE PyBytes_Type PyCallable_Check PyCapsule_GetPointer
+    PyCapsule_IsValid PyCapsule_New PyComplex_FromDoubles PyComplex_ImagAsDouble PyComplex_RealAsDouble
+    PyComplex_Type PyDict_Check PyDict_CheckExact PyDict_GET_SIZE PyDict_GetItemWithError PyDict_New PyDict_Next
+    PyDict_SetItem PyDict_Type PyErr_CheckSignals PyErr_Clear PyErr_Occurred PyErr_SetObject PyExc_Exception
+    PyFloat_AS_DOUBLE PyFloat_Check PyFloat_FromDouble PyFloat_Type PyFrozenSet_New PyFrozenSet_Type PyGC_Disable
+    PyGC_Enable PyImport_GetModuleDict PyList_Append PyList_Check PyList_GET_ITEM PyList_GET_SIZE PyList_New
+    PyList_Type PyLong_AsLongLong PyLong_AsLongLongAndOverflow PyLong_AsVoidPtr PyLong_Check PyLong_CheckExact
+    PyLong_FromLongLong PyLong_Type PyMapping_Items PyODict_Type PyObject_CallFunction PyObject_CallMethodNoArgs
+    PyObject_CallNoArgs PyObject_CallOneArg PyObject_GetAttr PyObject_IsTrue PyObject_SetAttr PyObject_SetItem
+    PyObject_Str PyObject_Vectorcall PySequence_Fast PySequence_Fast_GET_ITEM PySequence_Fast_GET_SIZE PySet_New
+    PySet_Type PyTuple_Check PyTuple_GET_ITEM PyTuple_GET_SIZE PyTuple_New PyTuple_SET_ITEM PyTuple_Type
+    PyUnicode_AsEncodedString PyUnicode_AsUTF8AndSize PyUnicode_Check PyUnicode_CheckExact
+    PyUnicode_CompareWithASCIIString PyUnicode_DecodeUTF8 PyUnicode_InternFromString PyUnicode_Type Py_DECREF
+    Py_False Py_IsInitialized Py_None Py_REFCNT Py_TYPE Py_True Py_ssize_t _PyObject_GetDictPtr _Py_IsFinalizing
+""".split())
+
+
+def used(tree):
+    """The dotted names that a source takes out of the standard library's modules."""
+    modules = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules.update({alias.asname or alias.name.split(".")[0]: alias.name for alias in node.names})
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+    for node in ast.walk(tree):
+        parts = []
+        while isinstance(node, ast.Attribute):
+            parts.insert(0, node.attr)
+            node = node.value
+        if parts and isinstance(node, ast.Name) and node.id in modules:
+            yield ".".join([node.id, *parts[:2 if node.id in ("os", "collections") else 1]])
+
+
+def test_every_source_is_python_3_10():
+    assert len(SOURCES) > 10
+    for path in SOURCES:
+        if path.suffix in (".py", ".pyi"):
+            ast.parse(path.read_text(), feature_version=(3, 10))
+
+
+def test_nothing_of_the_standard_library_is_newer():
+    names = {name for path in SOURCES if path.suffix in (".py", ".pyi") for name in used(ast.parse(path.read_text()))
+             if name.split(".")[0] in sys.stdlib_module_names}
+    assert names - STANDARD == set()
+
+
+@pytest.mark.skipif(not (ROOT / "python/src").exists(), reason="the sources are not here")
+def test_nothing_of_the_c_interface_is_newer():
+    names = set()
+    for path in (ROOT / "python/src").iterdir():
+        code = re.sub(r"#if PY_VERSION_HEX.*?#else", "", path.read_text(), flags=re.DOTALL)  # said by itself
+        names |= set(re.findall(r"\b_?Py[A-Za-z]*_\w+", code))
+    assert names - C_INTERFACE == set()

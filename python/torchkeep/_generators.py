@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Random generators: PyTorch's, NumPy's and Python's."""
+import random
+import sys
+
+from ._adapter import Adapter, describe, mismatch, torch_module
+
+
+class TorchGenerator(Adapter):
+    """A torch.Generator."""
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def capture(self):
+        return self.generator.get_state()
+
+    def prepare(self, state):
+        checked_generator_state(state)
+        return lambda: self.generator.set_state(state)
+
+
+def checked_generator_state(state):
+    torch = torch_module()
+    if not isinstance(state, torch.Tensor) or state.dtype != torch.uint8 or state.dim() != 1:
+        raise mismatch(f"expected the state of a generator, a uint8 vector; found {describe(state)}")
+    try:
+        torch.Generator().set_state(state)
+    except RuntimeError as error:
+        raise mismatch(f"the generator refuses this state: {error}") from error
+
+
+class Generators(Adapter):
+    """The default generators: torch's (CPU and every CUDA device), Python's, and NumPy's where it was imported."""
+
+    def __init__(self, any_devices=False):
+        self.any_devices = any_devices
+
+    def capture(self):
+        state = {}
+        torch = torch_module()
+        if torch is not None:
+            state["torch"] = torch.get_rng_state()
+            if torch.cuda.is_available():
+                state["cuda"] = torch.cuda.get_rng_state_all()
+        state["python"] = random.getstate()
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and torch is not None:
+            state["numpy"] = _with_tensors(numpy.random.get_state(legacy=False), numpy, torch)
+        return state
+
+    def prepare(self, state):
+        torch = torch_module()
+        if not isinstance(state, dict) or (torch is not None and "torch" not in state):
+            raise mismatch("expected the states of the random generators")
+        cuda = state.get("cuda", [])
+        devices = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
+        if len(cuda) != devices and not self.any_devices:
+            raise mismatch(f"states of {len(cuda)} CUDA generators in the file, {devices} devices here; "
+                           "Run(any_devices=True) sets those on both sides")
+        if torch is not None:
+            checked_generator_state(state["torch"])
+        if "python" in state:
+            random.Random().setstate(state["python"])
+
+        def change():
+            if "python" in state:
+                random.setstate(state["python"])
+            if "numpy" in state:
+                import numpy
+
+                numpy.random.set_state(_with_arrays(state["numpy"], torch))
+            if torch is not None:
+                torch.set_rng_state(state["torch"])
+            for device in range(min(len(cuda), devices)):
+                torch.cuda.set_rng_state(cuda[device], device)
+
+        return change
+
+
+class NumpyGenerator(Adapter):
+    """A numpy.random.Generator."""
+
+    checks = False
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def capture(self):
+        return _with_tensors(self.generator.bit_generator.state, sys.modules["numpy"], torch_module())
+
+    def prepare(self, state):
+        def change():
+            self.generator.bit_generator.state = _with_arrays(state, torch_module())
+
+        return change
+
+
+def _with_tensors(state, numpy, torch):
+    if isinstance(state, dict):
+        return {key: _with_tensors(value, numpy, torch) for key, value in state.items()}
+    return torch.from_numpy(state.copy()) if isinstance(state, numpy.ndarray) else state
+
+
+def _with_arrays(state, torch):
+    if isinstance(state, dict):
+        return {key: _with_arrays(value, torch) for key, value in state.items()}
+    return state.numpy() if isinstance(state, torch.Tensor) else state
