@@ -320,8 +320,7 @@ struct Engine::Impl {
     take_again = true;
     warn(
         fmt::format("the checkpoint of step {} was dropped, for {} changed while it was written, outside of every step "
-                    "that the run "
-                    "knows of: from now on copied before finish_step() returns; the state is saved again",
+                    "that the run knows of: from now on copied before finish_step() returns; the state is saved again",
                     done.step, fmt::join(done.changed, ", ")));
     return false;
   }
