@@ -400,7 +400,7 @@ def test_ctrl_c_ends_the_waiting_for_the_writer_and_other_threads_run_meanwhile(
             run.track(model=model, optimizer=optimizer)
             run.resume()
             thread.start()
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(Alarm):
                 while True:  # the first save copies, so it waits in finish_step(); the others in step()
                     optimizer.step()

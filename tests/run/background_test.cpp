@@ -163,14 +163,15 @@ TEST(Background, WithLittleMemoryForCopiesTheTrainingWaitsForTheWriter) {
 TEST(Background, WhoWaitsLooksUpAndMayGiveUpWhileTheSaveGoesOn) {
   struct EnoughOfIt {};
   RunOptions options = kEveryStep;
-  int patience = 2;
-  options.while_waiting = [&patience] {
-    if (patience-- == 0) throw EnoughOfIt();
+  bool is_patient = true;
+  options.while_waiting = [&is_patient] {
+    if (!is_patient) throw EnoughOfIt();
   };
   PausedRun paused(options);
   paused.begin_streaming_save();
+  is_patient = false;
   EXPECT_THROW(paused.run.engine.wait(), EnoughOfIt);
-  EXPECT_LT(patience, 0);
+  is_patient = true;
   paused.fs.go_on();
   paused.run.engine.wait();
   EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 2}));
