@@ -2,6 +2,7 @@
 // Advice to the system about large memory.
 #pragma once
 
+#include <cstddef>
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -27,6 +28,7 @@ struct LargeAllocator {
   LargeAllocator(const LargeAllocator<U>&) noexcept {}  // NOLINT: allocators convert
 
   T* allocate(std::size_t count) {
+    static_assert(alignof(T) <= alignof(std::max_align_t));
     if (count > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_array_new_length();
     const std::size_t size = count * sizeof(T);
     void* memory = size < kHugePage ? std::malloc(size) : nullptr;
