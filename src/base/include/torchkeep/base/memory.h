@@ -19,7 +19,8 @@ inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 /// pages inside it are affected. Advice: nothing happens where the system has none.
 void prefer_huge_pages(MutableBytes memory) noexcept;
 
-/// An allocator for vectors that may become large: these get large pages.
+/// An allocator for vectors that may become large: these get large pages. Numbers and bytes that resize() adds without
+/// a value are left as they are, for whoever fills them next.
 template <class T>
 struct LargeAllocator {
   using value_type = T;
@@ -37,6 +38,10 @@ struct LargeAllocator {
     }
     if (memory == nullptr) throw std::bad_alloc();
     return static_cast<T*>(memory);
+  }
+  template <class U>
+  void construct(U* place) noexcept(noexcept(U())) {
+    ::new (static_cast<void*>(place)) U;
   }
   void deallocate(T* memory, std::size_t) noexcept { std::free(memory); }
   bool operator==(const LargeAllocator&) const noexcept { return true; }
