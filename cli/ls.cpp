@@ -68,6 +68,7 @@ std::string flags_text(const Tensor& tensor) {
 
 void write_rows(Output& out, const std::vector<const Listed*>& rows, bool wide) {
   Table table({Table::Align::left, Table::Align::left, Table::Align::left, Table::Align::right, Table::Align::left});
+  table.reserve(rows.size());
   for (const Listed* row : rows) {
     const bool has_bytes = row->totals.tensors > 0;
     if (is_plain_ascii(row->path) && !row->path.empty())

@@ -138,6 +138,11 @@ std::string one_line(const Value& value, std::size_t width) {
   return fmt::format("[{}]", counted(elements.size(), "element"));
 }
 
+void Table::reserve(std::size_t rows) {
+  cells_.reserve(rows * align_.size());
+  text_.reserve(rows * 60);
+}
+
 void Table::cell(std::string_view text, Style style) {
   const std::size_t width = columns(text);
   widths_[column_] = std::max(widths_[column_], width);

@@ -44,6 +44,8 @@ class Table {
     Style style;
   };
   explicit Table(std::vector<Align> columns) : align_(std::move(columns)), widths_(align_.size(), 0) {}
+  /// Room for so many rows of some 60 characters.
+  void reserve(std::size_t rows);
   /// The next cell of the current row; the text is printable.
   void cell(std::string_view text, Style style = Style::plain);
   /// Columns at the end may be left out.

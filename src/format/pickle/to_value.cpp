@@ -10,7 +10,9 @@ namespace {
 
 class Converter {
  public:
-  explicit Converter(Heap& heap) : heap_(heap), progress_(heap.objects().size(), kUnvisited) {}
+  explicit Converter(Heap& heap) : heap_(heap), progress_(heap.objects().size(), kUnvisited) {
+    values_.reserve(heap.objects().size());
+  }
 
   Value run(Slot root) {
     enter(root);

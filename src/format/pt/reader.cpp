@@ -42,6 +42,7 @@ class PtReader {
     context.load_storage = [this](const pickle::StorageReference& reference) { return load_storage(reference); };
     if (is_big_endian_) context.view_as = [this](const Storage& storage, DType dtype) { set_dtype(storage, dtype); };
     known_.resize(zip_->records().size());
+    storages_.reserve(zip_->records().size());
     opened.value = pickle::read(pickle, context);
     opened.records = std::move(storages_);
     opened.has_other_storages = is_big_endian_;

@@ -2,6 +2,7 @@
 // Advice to the system about large memory.
 #pragma once
 
+#include <cstddef>
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -18,7 +19,8 @@ inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 /// pages inside it are affected. Advice: nothing happens where the system has none.
 void prefer_huge_pages(MutableBytes memory) noexcept;
 
-/// An allocator for vectors that may become large: these get large pages.
+/// An allocator for vectors that may become large: these get large pages. Numbers and bytes that resize() adds without
+/// a value are left as they are, for whoever fills them next.
 template <class T>
 struct LargeAllocator {
   using value_type = T;
@@ -27,6 +29,7 @@ struct LargeAllocator {
   LargeAllocator(const LargeAllocator<U>&) noexcept {}  // NOLINT: allocators convert
 
   T* allocate(std::size_t count) {
+    static_assert(alignof(T) <= alignof(std::max_align_t));
     if (count > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_array_new_length();
     const std::size_t size = count * sizeof(T);
     void* memory = size < kHugePage ? std::malloc(size) : nullptr;
@@ -35,6 +38,10 @@ struct LargeAllocator {
     }
     if (memory == nullptr) throw std::bad_alloc();
     return static_cast<T*>(memory);
+  }
+  template <class U>
+  void construct(U* place) noexcept(noexcept(U())) {
+    ::new (static_cast<void*>(place)) U;
   }
   void deallocate(T* memory, std::size_t) noexcept { std::free(memory); }
   bool operator==(const LargeAllocator&) const noexcept { return true; }
