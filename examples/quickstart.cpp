@@ -2,6 +2,7 @@
 // The README's program: a training that continues where it was, however it ended.
 #include <csignal>
 #include <cstdlib>
+#include <iomanip>
 #include <iostream>
 
 #include <torch/torch.h>
@@ -29,7 +30,7 @@ int main(int argc, char** argv) {
     run.step(adam);
     cosine.step();
     run.finish_step(++step, {{"loss", loss.item<double>()}});
-    std::cout << "step " << step << ": loss " << loss.item<double>() << std::endl;
+    std::cout << std::setprecision(4) << "step " << step << ": loss " << loss.item<double>() << std::endl;
     if (step == crash_at) std::raise(SIGKILL);
   }
   run.finish();
