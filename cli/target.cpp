@@ -61,7 +61,8 @@ void Target::write(Plan plan, bool shows_progress) const {
   if (!is_stream()) {
     const StopSignals signals;
     ProgressLine progress(fmt::format("writing {}", printable(path_)), shows_progress);
-    return save_plan(std::move(plan), path_, {}, [&](std::uint64_t done, std::uint64_t total) {
+    const SaveOptions until_its_name = {.consent = StopSignals::check};
+    return save_plan(std::move(plan), path_, until_its_name, [&](std::uint64_t done, std::uint64_t total) {
       StopSignals::check();
       progress.update(done, total);
     });

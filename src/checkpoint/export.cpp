@@ -28,12 +28,26 @@ class StreamFile final : public File {
   std::string path_ = "<stream>";
 };
 
+// Below, setting the ring up and the fsync cost more than the bytes.
+constexpr std::uint64_t kDirectFrom = std::uint64_t{4} << 20;
+
+WritePath write_path(const SaveOptions& options, std::uint64_t file_size) {
+  if (options.write_path) return *options.write_path;
+  return options.durable && file_size >= kDirectFrom ? WritePath::direct : WritePath::page_cache;
+}
+
 }  // namespace
 
 void save_plan(Plan plan, const std::string& path, const SaveOptions& options, const WriteProgress& on_progress) {
   Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
-  publish(fs, path, [&](File& file) { write_plan(plan, file, on_progress); },
-          {.durable = options.durable, .size = plan.file_size});
+  const auto fill = [&](File& file) {
+    write_plan(plan, file, on_progress);
+    if (options.durable && (options.read_back || options.consent)) file.sync();
+    if (options.read_back) verify(file.path(), {.fs = &fs, .threads = options.threads});
+    if (options.consent) options.consent();
+  };
+  publish(fs, path, fill,
+          {.durable = options.durable, .size = plan.file_size, .write_path = write_path(options, plan.file_size)});
 }
 
 void stream_plan(Plan plan, const std::function<void(Bytes)>& write) {

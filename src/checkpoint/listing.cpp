@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // One walk over the tree, with nothing kept but the rows and the sums.
 #include <algorithm>
+#include <unordered_map>
 #include <unordered_set>
 
 #include <torchkeep/base/memory.h>
@@ -16,14 +17,6 @@ bool is_plain(const Value& value) {
 
 bool has_elements(const Value& value) {
   return value.is_sequence() || value.is(Kind::set) || value.is(Kind::frozenset);
-}
-
-// A list of numbers is one row; so is anything empty.
-bool is_one_row(const Value& value) {
-  if (value.is_mapping()) return value.empty() && value.attributes().is_none();
-  if (!has_elements(value)) return false;
-  const auto elements = value.elements();
-  return std::all_of(elements.begin(), elements.end(), is_plain);
 }
 
 void add(Totals& to, const Totals& more) {
@@ -50,10 +43,26 @@ class Lister {
   // Nearly all of a large checkpoint stands two steps from its root.
   void reserve(const Value& checkpoint) {
     const Parts parts(checkpoint);
-    std::size_t rows = 0;
-    for (std::size_t i = 0; i < parts.size(); ++i) rows += std::max<std::size_t>(Parts(parts.value(i)).size(), 1);
+    std::size_t rows = parts.size();
+    std::unordered_set<const void*> seen;  // the same object, listed again, is one row
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const Value child = parts.value(i);
+      const std::size_t inside = Parts(child).size();
+      if (inside > 1 && seen.insert(child.id()).second) rows += inside;
+    }
     listing_.rows.reserve(rows);
     storages_.reserve(rows);
+  }
+
+  // A list of numbers is one row; so is anything empty.
+  bool is_one_row(const Value& value) {
+    if (value.is_mapping()) return value.empty() && value.attributes().is_none();
+    if (!has_elements(value)) return false;
+    const auto elements = value.elements();
+    if (elements.size() < kRemembered) return std::all_of(elements.begin(), elements.end(), is_plain);
+    const auto [known, is_new] = one_row_.try_emplace(value.id());
+    if (is_new) known->second = std::all_of(elements.begin(), elements.end(), is_plain);
+    return known->second;
   }
 
   Next visit(const Visit& visit) {
@@ -130,6 +139,7 @@ class Lister {
                              visit.value, totals, visit.repeated && !is_one_row(visit.value)});
   }
 
+  static constexpr std::size_t kRemembered = 64;
   using SectionTotals = std::pair<SectionEntry, Totals>;
   // The entry at the top that the walk is in; null outside of all.
   SectionTotals* current() noexcept {
@@ -143,6 +153,7 @@ class Lister {
   std::size_t section_ = 0;                                      // 1 + index into by_key
   LargeVector<std::pair<const void*, std::uint64_t>> storages_;  // of every tensor
   std::unordered_set<const void*> summed_;                       // containers
+  std::unordered_map<const void*, bool> one_row_;                // large lists, which may be met again and again
 };
 
 }  // namespace

@@ -250,6 +250,9 @@ struct Engine::Impl {
       failed.error = error;
     } catch (const std::exception& error) {  // of a tracked object, or no memory for its state
       failed.error = Error(Code::io, fmt::format("the state could not be taken: {}", error.what()));
+    } catch (...) {  // what while_waiting throws: the caller gives up, and nothing is saved
+      take_again = true;
+      throw;
     }
     return collect(failed);
   }

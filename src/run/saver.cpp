@@ -158,21 +158,21 @@ void Saver::begin(const CommitRequest& request, bool streaming) {
 void Saver::begin_in_background(const CommitRequest& request, bool streaming) {
   staging_.trim();
   auto job = std::make_unique<Job>();
+  job->live = request.checkpoint;
   job->blocked = request.capture_seconds;
-  {
+  try {
     const Stopwatch watch(job->blocked);
-    job->live = request.checkpoint;
     CommitRequest frozen{.step = request.step, .path = request.path, .checkpoint = {}, .capture_seconds = 0};
     job->snapshot = take_snapshot(request, streaming, frozen.checkpoint);
     job_ = std::move(job);
     start_writer(std::move(frozen));
-    try {
-      job_->snapshot->set_aside(Snapshot::Group::copied);
-    } catch (...) {
+    job_->snapshot->set_aside(Snapshot::Group::copied);
+  } catch (...) {
+    if (job_ != nullptr) {
       drop();
       finish();
-      throw;
     }
+    throw;
   }
   if (job_->snapshot->is_over()) decide();
 }

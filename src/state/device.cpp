@@ -11,13 +11,23 @@ namespace torchkeep {
 DeviceReader::DeviceReader(std::shared_ptr<DeviceCopies> copies, const void* from, std::uint64_t size)
     : copies_(std::move(copies)), from_(static_cast<const std::byte*>(from)), left_(size) {
   copies_->follow_caller();
-  for (std::size_t i = 0; i < pieces_.size(); ++i) start_next(i);
+  try {
+    for (std::size_t i = 0; i < pieces_.size(); ++i) start_next(i);
+  } catch (...) {
+    settle();
+    throw;
+  }
 }
 
 DeviceReader::~DeviceReader() {
+  settle();
+}
+
+/// Whoever gets the buffers next must find them still.
+void DeviceReader::settle() noexcept {
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
-    try {  // whoever gets the buffers next must find them still
-      if (pieces_[i].under_way) copies_->wait(i);
+    try {
+      if (std::exchange(pieces_[i].under_way, false)) copies_->wait(i);
     } catch (...) {  // NOLINT(bugprone-empty-catch): the bytes are not wanted any more
     }
   }

@@ -3,20 +3,24 @@
 // state while it is written keeps it from being published. Runs under ThreadSanitizer too (`make tsan`).
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <functional>
 #include <gtest/gtest.h>
 #include <memory>
 #include <string>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
 #include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
+#include <torchkeep/state/rewrite.h>
 
 #include "fake_training.h"
 #include "paused_fs.h"
+#include "support/conformance.h"
 #include "support/fault_fs.h"
 #include "support/memory_fs.h"
 #include "support/temp_dir.h"
@@ -85,6 +89,27 @@ TEST(Background, EveryCheckpointIsTheStateOfItsStepAndTheTrainingIsTheSame) {
   EXPECT_EQ(exact_steps(fs), (Steps{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}));
   EXPECT_TRUE(run.training.state() == FakeTraining::after(12, kElements));
   EXPECT_EQ(run.log.warnings(), "");
+}
+
+/// The same memory, as somebody's who goes on working with it.
+StoragePtr lent(const StoragePtr& storage) {
+  if (storage->data() == nullptr) return storage;
+  auto* const memory = const_cast<std::byte*>(storage->data());  // nobody writes to it
+  return std::make_shared<BorrowedStorage>(MutableBytes(memory, static_cast<std::size_t>(storage->nbytes())), storage);
+}
+
+TEST(Background, KeepsEveryState) {
+  for (const auto& [name, value] : testing::conformance_states()) {
+    MemoryFs fs;
+    Engine engine("/run", {.save_every = 1, .on_event = [](const Event&) {}, .fs = &fs});
+    engine.track("state", {.capture = [&state = value] { return with_storages(state, lent); },
+                           .prepare = [](const Value&) { return [] {}; }});
+    engine.resume();
+    engine.finish_step(1);
+    engine.finish();
+    ASSERT_TRUE(engine.last_save() && engine.last_save()->background) << name;
+    EXPECT_TRUE(load("/run/" + names::checkpoint(1), {.fs = &fs})["state"] == value) << name;
+  }
 }
 
 TEST(Background, FinishStepReturnsWhileTheDiskStandsStill) {
@@ -175,6 +200,33 @@ TEST(Background, WhoWaitsLooksUpAndMayGiveUpWhileTheSaveGoesOn) {
   paused.fs.go_on();
   paused.run.engine.wait();
   EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 2}));
+}
+
+TEST(Background, WhoGivesUpWhileTheFirstCopiesAreMadeCallsTheSaveOffAndTheNextStepSaves) {
+  struct EnoughOfIt {};
+  RunOptions options = kEveryStep;
+  options.save_every = 5;
+  options.staging_limit = 0;
+  bool is_patient = true;
+  options.while_waiting = [&is_patient] {
+    if (!is_patient) throw EnoughOfIt();
+  };
+  PausedRun paused(options);
+  paused.run.train(4);
+  paused.fs.pause();
+  is_patient = false;
+  std::thread later([&paused] {
+    paused.fs.wait_for_a_write();
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    paused.fs.go_on();
+  });
+  EXPECT_THROW(paused.run.train(5), EnoughOfIt);
+  later.join();
+  is_patient = true;
+  EXPECT_EQ(exact_steps(paused.disk), Steps{});
+  paused.run.train(6);
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), Steps{6});
 }
 
 // ---- torn states

@@ -57,6 +57,7 @@ class BulkReader {
 
   void run(unsigned threads) {
     plan();
+    if (threads == 0) threads = usable_cores();
     if (threads > 1 && is_cold()) threads = std::max(threads, kColdThreads);  // most of them wait
     parallel_for(tasks_.size(), threads, [this](std::uint64_t i) { work(tasks_[i]); });
   }

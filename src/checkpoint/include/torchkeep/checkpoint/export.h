@@ -15,8 +15,9 @@ namespace torchkeep {
 /// Called about once per MiB with bytes written and bytes in all. What it throws ends the writing.
 using WriteProgress = std::function<void(std::uint64_t, std::uint64_t)>;
 
-/// Publishes the file that `plan` describes, atomically: `path` holds the old file or the complete new one. Throws what
-/// save() throws, but for the layout; and what `on_progress` throws, after which everything is as it was before.
+/// Publishes the file that `plan` describes as save() does, atomically: `path` holds the old file or the complete new
+/// one. `compact_views` means nothing here. Throws what save() throws, but for the layout; and what `on_progress`
+/// throws, after which everything is as it was before.
 void save_plan(Plan plan, const std::string& path, const SaveOptions& options = {},
                const WriteProgress& on_progress = nullptr);
 

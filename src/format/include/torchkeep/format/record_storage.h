@@ -53,8 +53,9 @@ class RecordStorage final : public Storage {
 };
 
 /// Reads these storages into memory, in the order of the file and each byte once, checking local headers and CRCs on
-/// the way, by at most `threads` threads (0: one per core). Small neighbours are read together. Afterwards they do not
-/// hold the file open. Not safe while another thread uses one of them.
+/// the way, by at most `threads` threads (0: one per core; more than one: four at least where the bytes come from the
+/// disk). Small neighbours are read together. Afterwards they do not hold the file open. Not safe while another thread
+/// uses one of them.
 void load_storages(std::span<const std::shared_ptr<RecordStorage>> storages, unsigned threads = 0);
 
 /// Throws what load_storages() would throw, and keeps nothing.

@@ -134,7 +134,8 @@ struct RunOptions {
   std::optional<std::uint64_t> staging_limit = std::nullopt;
 
   /// Called every 50 ms while a call waits for a save in the background, on the thread of that call. What it throws
-  /// comes out of the call; the save goes on. (Python looks for Ctrl-C.)
+  /// comes out of the call; the save goes on, but for one whose first copies are not made yet: that one is called off,
+  /// and the next finish_step() saves. (Python looks for Ctrl-C.)
   std::function<void()> while_waiting = {};
 
   /// Told of everything that happens, on the thread that called the run. Empty: the front's default (C++: warnings,

@@ -50,6 +50,7 @@ class DeviceReader final : public StorageReader {
     bool under_way = false;
   };
   void start_next(std::size_t buffer);
+  void settle() noexcept;
 
   std::shared_ptr<DeviceCopies> copies_;
   const std::byte* from_;  ///< what no copy was started of
