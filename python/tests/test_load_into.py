@@ -261,8 +261,8 @@ def test_an_optimizers_hooks_see_what_was_there_before(tmp_path):
     with torch.no_grad():
         for own in other.state.values():
             own["exp_avg"].fill_(7)
-    other.register_load_state_dict_pre_hook(lambda one, state: {**state, "state": one.state_dict()["state"]})  # keeps it
     calls = []
+    other.register_load_state_dict_pre_hook(lambda one, state: {**state, "state": one.state_dict()["state"]})
     other.register_load_state_dict_post_hook(calls.append)
     torchkeep.load_into(tmp_path / "a.pt", optimizer=other)
     assert calls == [other] and all(torch.all(own["exp_avg"] == 7) for own in other.state.values())

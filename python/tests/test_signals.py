@@ -91,7 +91,7 @@ def test_a_signal_handler_cannot_call_a_run_that_is_in_the_middle_of_a_call(tmp_
             refused.append((str(error), run.step, run.stopping))
             run.request_stop()
 
-    model, refused = torch.nn.Linear(6000, 4000), []  # 96 MB: waiting takes long enough to look up for signals
+    model, refused = torch.nn.Linear(8000, 6000), []  # 190 MB: waiting takes long enough to look up for signals
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     before = signal.signal(signal.SIGALRM, ring)
     try:
@@ -113,8 +113,9 @@ def test_a_signal_handler_cannot_call_a_run_that_is_in_the_middle_of_a_call(tmp_
 
 
 CALLS = {"wait": lambda run: run.wait(), "save_now": lambda run: run.save_now(), "finish": lambda run: run.finish(),
-         "finish_step": lambda run: run.finish_step(), "resume": lambda run: run.resume(), "close": lambda run: run.close(),
-         "track": lambda run: run.track(late=torch.ones(1)), "gate": lambda run: run._engine.gate("optimizer")}
+         "finish_step": lambda run: run.finish_step(), "resume": lambda run: run.resume(),
+         "close": lambda run: run.close(), "track": lambda run: run.track(late=torch.ones(1)),
+         "gate": lambda run: run._engine.gate("optimizer")}
 
 
 @pytest.mark.parametrize("call", CALLS)
