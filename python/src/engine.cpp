@@ -168,8 +168,36 @@ class Adapter {
   bool watches_;
 };
 
+/// One call of an engine at a time, also of the Python code that runs in the middle of one. With the GIL.
+class Turn {
+ public:
+  explicit Turn(bool& taken) : taken_(taken) {
+    if (taken) {
+      throw Error(Code::invalid_argument,
+                  "called in the middle of another call of this run (by a signal handler, on_event, a state_dict() or "
+                  "another thread), where only request_stop() and properties such as step can be used: set a flag, and "
+                  "make this call from the training loop");
+    }
+    taken_ = true;
+  }
+  ~Turn() { taken_ = false; }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  bool& taken_;
+};
+
 /// The engine, and what it needs to stop for Ctrl-C in the middle of a file.
 class PyEngine {
+  /// Calls `work` with the engine, without the GIL.
+  template <class Work>
+  auto in_turn(Work work) {
+    const Turn turn(taken_);
+    Engine& open = engine();
+    return without_gil([&] { return work(open); });
+  }
+
  public:
   PyEngine(const std::string& directory, const nb::dict& given, nb::object on_event) : fs_(posix_fs(), watch_) {
     RunOptions options = options_from(given);
@@ -179,7 +207,7 @@ class PyEngine {
     background_ = options.background && options.role == Role::writer;
     without_gil([&] { engine_ = std::make_unique<Engine>(directory, std::move(options)); });
   }
-  ~PyEngine() { close(); }
+  ~PyEngine() { end(); }
   PyEngine(const PyEngine&) = delete;
   PyEngine& operator=(const PyEngine&) = delete;
 
@@ -192,29 +220,34 @@ class PyEngine {
                     .gated = adapter.is("gated")};
     if (adapter.is("in_place"))
       tracked.prepare = [adapter](const Value& state) { return adapter.prepare_in_place(state); };
-    without_gil([&] { engine().track(name, std::move(tracked)); });
+    in_turn([&](Engine& engine) { engine.track(name, std::move(tracked)); });
   }
   void gate(const std::string& name) {
-    without_gil([&] { engine().gate(name); });
+    in_turn([&](Engine& engine) { engine.gate(name); });
   }
 
   std::int64_t resume() {
-    return without_gil([&] { return engine().resume(); });
+    return in_turn([](Engine& engine) { return engine.resume(); });
   }
   void finish_step(std::int64_t step, nb::handle metrics) {
     const Value value = to_value(metrics);
-    without_gil([&] { engine().finish_step(step, value); });
+    in_turn([&](Engine& engine) { engine.finish_step(step, value); });
   }
   bool save_now() {
-    return without_gil([&] { return engine().save_now(); });
+    return in_turn([](Engine& engine) { return engine.save_now(); });
   }
   void wait() {
-    without_gil([&] { engine().wait(); });
+    in_turn([](Engine& engine) { engine.wait(); });
   }
   void finish() {
-    without_gil([&] { engine().finish(); });
+    in_turn([](Engine& engine) { engine.finish(); });
   }
-  void add_provenance(nb::handle entries) { engine().add_provenance(to_value(entries)); }
+  void add_provenance(nb::handle entries) {
+    const Value value = to_value(entries);
+    in_turn([&](Engine& engine) { engine.add_provenance(value); });
+  }
+  /// Throws when another call is under way.
+  void require_turn() { const Turn turn(taken_); }
   void request_stop(int signal) { engine().request_stop(signal); }
   void warn(const std::string& message) {
     without_gil([&] { engine().report({.kind = Event::Kind::warning, .message = message, .step = engine().step()}); });
@@ -233,13 +266,17 @@ class PyEngine {
 
   /// Joins what is under way and gives the lock back.
   void close() {
+    const Turn turn(taken_);
+    end();
+  }
+
+ private:
+  void end() {
     if (engine_ == nullptr) return;
     std::unique_ptr<Engine> last = std::move(engine_);
     const nb::gil_scoped_release released;
     last.reset();
   }
-
- private:
   Engine& engine() const {
     if (engine_ == nullptr) throw Error(Code::invalid_argument, "this run is closed");
     return *engine_;
@@ -247,6 +284,7 @@ class PyEngine {
   Watch watch_;
   WatchedFs fs_;
   bool background_ = false;
+  bool taken_ = false;  // a call is under way
   std::unique_ptr<Engine> engine_;
 };
 
@@ -267,6 +305,7 @@ void bind_engine(nb::module_& module) {
       .def("add_provenance", &PyEngine::add_provenance)
       .def("request_stop", &PyEngine::request_stop, nb::arg("signal"))
       .def("warn", &PyEngine::warn)
+      .def("require_turn", &PyEngine::require_turn)
       .def("close", &PyEngine::close)
       .def_prop_ro("stop_requested", &PyEngine::stop_requested)
       .def_prop_ro("stopping", &PyEngine::stopping)

@@ -89,26 +89,31 @@ nb::object load_bytes(nb::bytes data, nb::handle map_location, bool verify) {
 }
 
 /// A file whose tensors are read when somebody says where to.
-class OpenedCheckpoint {
+class PyCheckpoint {
  public:
-  OpenedCheckpoint(const std::string& path, nb::object progress)
-      : watch_(std::move(progress)), fs_(posix_fs(), watch_) {
-    value_ = without_gil([&] {
+  PyCheckpoint(const std::string& path, nb::object progress) : watch_(std::move(progress)), fs_(posix_fs(), watch_) {
+    without_gil([&] {
       LoadIntoOptions options;
       options.unknown_classes = UnknownClasses::refuse;
       options.fs = &fs_;
-      return open_checkpoint(path, options);
+      opened_.emplace(path, options);
     });
   }
   /// With tensors on the device "meta".
-  nb::object structure() const { return structure_of(value_); }
+  nb::object structure() const { return structure_of(opened_->value()); }
+  /// Reads all of it and checks every checksum.
+  void verify() {
+    watch_.expect_again();
+    without_gil([&] { opened_->verify(); });
+  }
   /// What stands under the keys (None: everything), read into the tensors of `targets` where those are like the file's.
   nb::object read(nb::handle keys, nb::handle targets) {
-    Value wanted = keys.is_none() ? value_ : Value::mapping(Kind::dict);
+    const Value& value = opened_->value();
+    Value wanted = keys.is_none() ? value : Value::mapping(Kind::dict);
     if (!keys.is_none()) {
       for (nb::handle key : keys) {
         const Value name = to_value(key);
-        wanted.set(name, value_.at(name));
+        wanted.set(name, value.at(name));
       }
     }
     InPlace reading(std::move(wanted), targets);
@@ -120,7 +125,7 @@ class OpenedCheckpoint {
  private:
   Watch watch_;
   WatchedFs fs_;
-  Value value_;
+  std::optional<OpenedCheckpoint> opened_;
 };
 
 nb::object look_into(const std::string& path) {
@@ -150,11 +155,12 @@ void bind_files(nb::module_& module) {
              nb::arg("progress").none());
   module.def("load_mapped", &load_mapped, nb::arg("path"), nb::arg("map_location").none(), nb::arg("verify"));
   module.def("load_bytes", &load_bytes, nb::arg("data"), nb::arg("map_location").none(), nb::arg("verify"));
-  nb::class_<OpenedCheckpoint>(module, "OpenedCheckpoint")
+  nb::class_<PyCheckpoint>(module, "OpenedCheckpoint")
       .def(nb::init<const std::string&, nb::object>(), nb::arg("path"), nb::arg("progress").none())
-      .def("structure", &OpenedCheckpoint::structure)
-      .def("read", &OpenedCheckpoint::read, nb::arg("keys").none(), nb::arg("targets").none())
-      .def("end", &OpenedCheckpoint::end);
+      .def("structure", &PyCheckpoint::structure)
+      .def("verify", &PyCheckpoint::verify)
+      .def("read", &PyCheckpoint::read, nb::arg("keys").none(), nb::arg("targets").none())
+      .def("end", &PyCheckpoint::end);
   module.def("look", &look_into, nb::arg("path"));
   module.def("verify", &verify_file, nb::arg("path"), nb::arg("progress").none());
 }

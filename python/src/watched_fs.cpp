@@ -40,9 +40,8 @@ class WatchedReadAt final : public ReadAt {
     watch_.count(out.size());
   }
   Bytes look_at(std::uint64_t offset, std::size_t size) const override {
-    const Bytes bytes = file_->look_at(offset, size);
-    watch_.count(size);
-    return bytes;
+    watch_.count(size);  // before: it may run a program's code, which may look at a file too and so end this look
+    return file_->look_at(offset, size);
   }
   const std::string& name() const override { return file_->name(); }
   bool is_cold(std::uint64_t offset, std::uint64_t size) const override { return file_->is_cold(offset, size); }

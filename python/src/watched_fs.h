@@ -26,6 +26,8 @@ class Watch {
   Watch& operator=(const Watch&) = delete;
 
   void expect(std::uint64_t bytes) noexcept { total_.store(bytes); }
+  /// As many bytes once more.
+  void expect_again() noexcept { total_.store(2 * total_.load()); }
   /// Throws Interrupted.
   void count(std::uint64_t bytes);
   /// The bar's last position. With the GIL.

@@ -5,10 +5,6 @@ import logging
 import os
 import pathlib
 import random
-import signal
-import subprocess
-import sys
-import time
 import warnings
 
 import numpy
@@ -363,74 +359,6 @@ def test_a_run_that_is_dropped_gives_its_lock_back(tmp_path):
     run.track(x=torch.ones(1))
     del run
     torchkeep.Run(tmp_path, signals=False).close()
-
-
-# ---- signals and kills
-
-PROGRAM = pathlib.Path(__file__).with_name("training.py")
-
-
-def start(directory, total):
-    return subprocess.Popen([sys.executable, str(PROGRAM), str(directory), str(total)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_saves_the_step_and_ends_the_loop(number, tmp_path):
-    child = start(tmp_path, 1_000_000)
-    for _ in range(5):
-        child.stdout.readline()
-    child.send_signal(number)
-    _, errors = child.communicate(timeout=120)
-    assert child.returncode == 75, errors
-    done = torchkeep.checkpoints(tmp_path)[-1].step
-    metrics = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert done >= 5 and json.loads(metrics[-1])["step"] == done
-
-
-def test_handlers_that_were_there_before_are_called_and_come_back(tmp_path):
-    seen = []
-    earlier = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
-    try:
-        mine = signal.getsignal(signal.SIGUSR1)
-        with torchkeep.Run(tmp_path, durable=False) as run:
-            run.track(x=torch.ones(1))
-            for step in run.steps(5):
-                if step == 2:
-                    os.kill(os.getpid(), signal.SIGUSR1)
-                run.finish_step()
-            assert run.step == 3 and run.stopping and run.exit_code() == 75
-        assert seen == [signal.SIGUSR1] and signal.getsignal(signal.SIGUSR1) is mine
-    finally:
-        signal.signal(signal.SIGUSR1, earlier)
-
-
-def test_kill_9_at_random_moments_ends_where_an_undisturbed_run_ends(tmp_path):
-    assert start(tmp_path / "whole", 40).wait(timeout=120) == 0
-    chooser = random.Random(3)
-    for _ in range(3):
-        child = start(tmp_path / "killed", 40)
-        for _ in range(chooser.randrange(1, 9)):
-            child.stdout.readline()
-        time.sleep(chooser.random() * 0.01)
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-    assert start(tmp_path / "killed", 40).wait(timeout=120) == 0
-    assert describe(everything(tmp_path / "killed")) == describe(everything(tmp_path / "whole"))
-    assert (tmp_path / "killed/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
-
-
-def test_a_forked_child_does_not_disturb_its_parents_run(tmp_path):
-    with torchkeep.Run(tmp_path, durable=False) as run:
-        run.track(x=torch.ones(1))
-        for step in run.steps(3):
-            child = os.fork()
-            if child == 0:
-                run.close()
-                os._exit(0)
-            assert os.waitpid(child, 0)[1] == 0
-            run.finish_step()
-    assert [one.step for one in torchkeep.checkpoints(tmp_path)] == [3]
 
 
 def test_memory_that_two_tracked_objects_share_is_saved_once_and_filled_once(tmp_path):

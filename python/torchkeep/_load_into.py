@@ -67,7 +67,7 @@ def _load(file, structure, adapters, path, verify_first):
         message = f"the file does not fit, and nothing was changed: {'; '.join(problems)}"
         raise Error(message, "mismatch", file=path, text=f"{path}: {message}")
     if verify_first:
-        _core.verify(path, None)
+        file.verify()
     if whole:
         (name, targets), = places.items()
         filled = {None: file.read(None, targets)}

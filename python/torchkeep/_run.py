@@ -272,6 +272,7 @@ class Run:
     def close(self):
         """Waits for the save under way, and gives the directory's lock and the signal handlers back. Begins no save."""
         if self._closer.alive:
+            self._engine.require_turn()  # else it stays open
             try:
                 self._engine.wait()
             finally:
@@ -342,9 +343,11 @@ def _close(engine, signals, gates, thread):
         if threading.get_ident() == thread:  # and not that of some garbage collection
             engine.wait()
     finally:
-        engine.close()
-        if signals is not None:
-            signals.remove()
+        try:
+            engine.close()
+        finally:
+            if signals is not None:
+                signals.remove()
 
 
 def _plain(value):

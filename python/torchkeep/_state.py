@@ -36,8 +36,10 @@ class Module(Adapter):
         return self.module.parameters(), self.module.buffers()
 
     def prepare(self, state):
-        tensor = torch_module().Tensor
-        live = dict(self.module.state_dict(keep_vars=True))
+        torch = torch_module()
+        tensor = torch.Tensor
+        own_way = not _is_method_of(torch.nn.Module, self.module, "state_dict", "load_state_dict")
+        live = dict(self.module.state_dict(**({} if own_way else {"keep_vars": True})))
         if not hasattr(state, "keys"):
             raise mismatch(f"expected a module's state dict, found a {type(state).__name__}")
         problems = []
@@ -51,24 +53,37 @@ class Module(Adapter):
                     problems.append(f"{name}: {describe(saved)} in the file, {describe(value)} in the module")
         if problems:
             raise mismatch(f"the state does not fit the module: {listed(problems)}")
-        if not self._is_plain():
+        if own_way or not self._is_plain(live):
             return None, self.module.load_state_dict
 
+        places = {name: value for name, value in live.items() if isinstance(value, tensor)}
+
         def change(filled):
-            if any(filled[name] is not value for name, value in live.items()):  # else all is where it belongs
+            if any(value is not places.get(name, places) for name, value in filled.items()):  # else all is in its place
                 self.module.load_state_dict(filled)
 
-        return live, change
+        return places, change
 
-    def _is_plain(self):
-        """Whether load_state_dict() would do nothing but copy each entry into the tensor of its name."""
-        return not any(part._load_state_dict_pre_hooks or part._load_state_dict_post_hooks
-                       or _loads_its_own_way(type(part)) for part in self.module.modules())
+    def _is_plain(self, live):
+        """Whether load_state_dict() would do nothing but copy each entry into the tensor of its name, and these tensors
+        are those of `live`."""
+        own = {**dict(self.module.named_parameters(remove_duplicate=False)),
+               **dict(self.module.named_buffers(remove_duplicate=False))}
+        tensor = torch_module().Tensor
+        return (all(value is own.get(name) for name, value in live.items() if isinstance(value, tensor))
+                and not any(part._load_state_dict_pre_hooks or part._load_state_dict_post_hooks
+                            or _loads_its_own_way(part) for part in self.module.modules()))
 
 
-def _loads_its_own_way(kind):
-    return (kind._load_from_state_dict is not torch_module().nn.Module._load_from_state_dict
-            and not kind.__module__.startswith("torch.nn.modules."))
+def _is_method_of(kind, thing, *names):
+    """Whether these methods of an object are what this base class of it made them."""
+    return all(getattr(getattr(thing, name), "__func__", None) is getattr(kind, name) for name in names)
+
+
+def _loads_its_own_way(module):
+    loader = getattr(module._load_from_state_dict, "__func__", None)
+    return (loader is not torch_module().nn.Module._load_from_state_dict
+            and not getattr(loader, "__module__", "").startswith("torch.nn.modules."))
 
 
 # State that has the parameter's shape, by its name in PyTorch's optimizers.
@@ -109,9 +124,9 @@ class Optimizer(Adapter):
         state = self.optimizer.state_dict()
         names = self.names()
         if names is not None:
-            state["param_groups"] = [
+            state = {**state, "param_groups": [
                 {"param_names": own, **{key: value for key, value in group.items() if key != "param_names"}}
-                for own, group in zip(names, state["param_groups"])]
+                for own, group in zip(names, state["param_groups"])]}
         return state
 
     def watched(self):
@@ -131,7 +146,13 @@ class Optimizer(Adapter):
             self._check_shapes(state["state"], order, problems)
         if problems:
             raise mismatch(f"the state does not fit the {type(self.optimizer).__name__}: {listed(problems)}")
-        return {"state": self._targets(order)}, lambda filled: self._load(filled, order)
+        targets = {"state": self._targets(order)} if self._is_plain() else None
+        return targets, lambda filled: self._load(filled, order)
+
+    def _is_plain(self):
+        """Whether load_state_dict() would not look at the state that is there before it puts in the new one."""
+        return (_is_method_of(torch_module().optim.Optimizer, self.optimizer, "load_state_dict")
+                and not getattr(self.optimizer, "_optimizer_load_state_dict_pre_hooks", None))
 
     def _targets(self, order):
         """The state there is, by the parameters' numbers in the file."""
@@ -191,14 +212,22 @@ class Optimizer(Adapter):
         self._restore_dtypes(states)
 
     def _restore_dtypes(self, states):
-        # Optimizer.load_state_dict casts state to the parameter's dtype; a run keeps the bits.
-        torch = torch_module()
-        for number, parameter in enumerate(self._parameters()):
-            own = self.optimizer.state.get(parameter)
-            for key, saved in states.get(number, {}).items():
-                loaded = own.get(key) if own else None
-                if isinstance(loaded, torch.Tensor) and isinstance(saved, torch.Tensor) and loaded.dtype != saved.dtype:
-                    own[key] = saved.to(loaded.device)
+        # Optimizer.load_state_dict casts state to the parameter's dtype; a run keeps the bits. An optimizer that has its
+        # state in another form than a file shows the file's form by its state_dict().
+        cast = [(number, key, parameter, saved) for number, parameter in enumerate(self._parameters())
+                for key, saved in states.get(number, {}).items()
+                if self._is_cast(saved, (self.optimizer.state.get(parameter) or {}).get(key), parameter)]
+        shown = self.optimizer.state_dict()["state"] if cast else {}
+        for number, key, parameter, saved in cast:
+            if getattr(shown.get(number, {}).get(key), "dtype", saved.dtype) != saved.dtype:
+                own = self.optimizer.state[parameter]
+                own[key] = saved.to(own[key].device)
+
+    @staticmethod
+    def _is_cast(saved, loaded, parameter):
+        tensor = torch_module().Tensor
+        return (isinstance(saved, tensor) and isinstance(loaded, tensor)
+                and saved.dtype != loaded.dtype == parameter.dtype)
 
 
 class Scheduler(Adapter):

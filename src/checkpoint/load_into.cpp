@@ -221,18 +221,26 @@ void read(const Matcher& matcher, unsigned threads) {
 
 }  // namespace
 
-Value open_checkpoint(const std::string& path, const LoadIntoOptions& options) {
-  const OpenedFile file = open_unread(path, options);
+OpenedCheckpoint::OpenedCheckpoint(const std::string& path, const LoadIntoOptions& options)
+    : file_(open_unread(path, options)), threads_(reading_threads(options.threads)) {
   std::vector<std::shared_ptr<RecordStorage>> small;
-  for (const auto& storage : file.records) {
+  for (const auto& storage : file_.records) {
     if (storage->nbytes() <= kLoadedAtOnce) small.push_back(storage);
   }
   try {
-    load_storages(small, reading_threads(options.threads));
+    load_storages(small, threads_);
   } catch (const Error& error) {
-    throw with_tensors(error, file);
+    throw with_tensors(error, file_);
   }
-  return file.value.from_file(path);
+  file_.value = file_.value.from_file(path);
+}
+
+void OpenedCheckpoint::verify() const {
+  check_records(file_, threads_);
+}
+
+Value open_checkpoint(const std::string& path, const LoadIntoOptions& options) {
+  return OpenedCheckpoint(path, options).value();
 }
 
 Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options) {
@@ -242,9 +250,9 @@ Value load_into(const std::string& path, const Value& targets, const LoadIntoOpt
   Matcher matcher;
   const Value merged = matcher.match(targets, saved);  // 1
   matcher.finish(saved);
-  if (options.verify_first) check_storages(file.records, threads);  // 2
-  load_rest(file, merged, threads);                                 // 3
-  read(matcher, threads);                                           // 4
+  if (options.verify_first) check_records(file, threads);  // 2
+  load_rest(file, merged, threads);                        // 3
+  read(matcher, threads);                                  // 4
   return merged.from_file(path);
 }
 

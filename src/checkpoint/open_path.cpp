@@ -54,4 +54,12 @@ Error with_tensors(const Error& error, const OpenedFile& file) {
       .with_errno(error.system_error());
 }
 
+void check_records(const OpenedFile& file, unsigned threads) {
+  try {
+    check_storages(file.records, threads);  // no other format has checksums
+  } catch (const Error& error) {
+    throw with_tensors(error, file);
+  }
+}
+
 }  // namespace torchkeep

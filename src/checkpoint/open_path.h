@@ -13,4 +13,7 @@ OpenedFile open_path(const std::string& path, const LoadOptions& options);
 /// `error`, which came while the records of `file` were read; about a record that tensors view, it names those.
 Error with_tensors(const Error& error, const OpenedFile& file);
 
+/// Checks the CRCs of all records of `file` that are not in memory yet, and keeps nothing.
+void check_records(const OpenedFile& file, unsigned threads);
+
 }  // namespace torchkeep

@@ -8,12 +8,7 @@ namespace torchkeep {
 void verify(const std::string& path, const LoadOptions& options) {
   LoadOptions checked = options;
   checked.verify = true;
-  const OpenedFile file = open_path(path, checked);
-  try {
-    check_storages(file.records, reading_threads(options.threads));  // no other format has checksums
-  } catch (const Error& error) {
-    throw with_tensors(error, file);
-  }
+  check_records(open_path(path, checked), reading_threads(options.threads));
 }
 
 }  // namespace torchkeep

@@ -140,6 +140,15 @@ TEST_F(LoadInto, VerifyFirstLeavesTheTargetsAlone) {
   EXPECT_TRUE(live_.untouched());
 }
 
+TEST_F(LoadInto, AnOpenedCheckpointVerifiesTheFileThatWasOpened) {
+  EXPECT_NO_THROW(OpenedCheckpoint("a.pt", options()).verify());
+  damage(ramp(3'000'000, 1));
+  const OpenedCheckpoint opened("a.pt", options());
+  save(saved(), "a.pt", {.fs = &fs_});
+  EXPECT_ERROR(opened.verify(), Code::corrupt, "It holds: model.weight");
+  EXPECT_NO_THROW(verify("a.pt", {.fs = &fs_}));
+}
+
 TEST_F(LoadInto, DamageInWhatNoTargetWantsIsFoundFirst) {
   damage(ramp(6, 30.25));
   EXPECT_ERROR(load_into("a.pt", live_.targets(), options()), Code::corrupt, "CRC-32 is");

@@ -77,9 +77,23 @@ void save(const Value& value, const std::string& path, const SaveOptions& option
 /// Error: not_found, corrupt, refused, unsupported, io.
 Value load(const std::string& path, const LoadOptions& options = {});
 
-/// Opens `path` for those who read its tensors into memory of their own (read_storages()): small records are in memory
-/// and verified, larger ones are read, and their CRC checked, when their bytes are wanted. Throws what load() throws,
-/// but for the damage that only reading shows.
+/// A file opened for those who read its tensors into memory of their own (read_storages()): small records are in memory
+/// and verified, larger ones are read, and their CRC checked, when their bytes are wanted.
+class OpenedCheckpoint final {
+ public:
+  /// Throws what load() throws, but for the damage that only reading shows.
+  explicit OpenedCheckpoint(const std::string& path, const LoadIntoOptions& options = {});
+  const Value& value() const noexcept { return file_.value; }
+  /// Checks the CRCs of what is not in memory: of the file that was opened, whatever its path names by now. Throws what
+  /// reading would throw, and keeps nothing.
+  void verify() const;
+
+ private:
+  OpenedFile file_;
+  unsigned threads_;
+};
+
+/// The Value of an OpenedCheckpoint.
 Value open_checkpoint(const std::string& path, const LoadIntoOptions& options = {});
 
 /// Reads `path` straight into live memory, without a second copy of the state. `targets` is a Value built like the file
