@@ -29,19 +29,15 @@ LoadTarget::LoadTarget(torch::optim::Optimizer& optimizer, NamedModules modules,
 
 Value load_into(const std::string& path, std::initializer_list<std::pair<std::string, LoadTarget>> targets,
                 const LoadIntoOptions& options) {
-  if (options.verify_first) {
-    verify(path, {.unknown_classes = options.unknown_classes,
-                  .limits = options.limits,
-                  .fs = options.fs,
-                  .threads = options.threads});
-  }
-  const Value checkpoint = open_checkpoint(path, options);
+  const OpenedCheckpoint opened(path, options);
+  const Value& checkpoint = opened.value();
   std::vector<std::function<void()>> changes;
   Value rest = checkpoint;
   for (const auto& [key, target] : targets) {
     changes.push_back(target.prepare(checkpoint[key]));
     rest.erase(Value::string(key));
   }
+  if (options.verify_first) opened.verify();
   // What nobody takes is read before anything is changed; afterwards the file is not needed any more.
   rest = rest.clone().from_file(path);
   for (const auto& change : changes) change();
