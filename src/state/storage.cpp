@@ -4,7 +4,6 @@
 #include <cstring>
 #include <fmt/format.h>
 
-#include <torchkeep/base/memory.h>
 #include <torchkeep/state/storage.h>
 
 namespace torchkeep {
@@ -14,14 +13,13 @@ constexpr std::uint64_t kAlignment = 64;  // a cache line, and what PyTorch's CP
 
 std::byte* allocate(std::uint64_t nbytes) {
   if (nbytes == 0) return nullptr;
-  const std::uint64_t alignment = nbytes < kHugePage ? kAlignment : kHugePage;
   const std::uint64_t rounded = (nbytes + kAlignment - 1) / kAlignment * kAlignment;
   void* memory = nullptr;
-  if (rounded < nbytes || ::posix_memalign(&memory, alignment, static_cast<std::size_t>(rounded)) != 0) {
+  if (rounded < nbytes || ::posix_memalign(&memory, kAlignment, static_cast<std::size_t>(rounded)) != 0) {
     throw Error(Code::refused, fmt::format("cannot get {} bytes of memory for a storage", nbytes));
   }
-  const auto size = static_cast<std::size_t>(rounded);
-  prefer_huge_pages({static_cast<std::byte*>(memory), size});
+  // From the heap, which may have memory that is touched already. Large pages are not asked for: on a virtual machine
+  // whose free ones went back to the host they cost several times what small ones do (docs/performance.md).
   return static_cast<std::byte*>(memory);
 }
 

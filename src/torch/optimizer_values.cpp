@@ -6,7 +6,6 @@
 #include <ATen/ATen.h>
 #include <c10/core/DefaultDtype.h>
 
-#include <torchkeep/base/memory.h>
 #include <torchkeep/torch/tensor.h>
 
 #include "errors.h"
@@ -93,7 +92,6 @@ at::Tensor read_tensor_later(const Value& value, const at::Tensor& live, const c
     // elements.
     if (leaf.storage->data() != nullptr) return read_tensor(value, device);
     at::Tensor fresh = at::empty(leaf.sizes, to_scalar_type(leaf.dtype));
-    prefer_huge_pages({static_cast<std::byte*>(fresh.data_ptr()), fresh.nbytes()});
     return ask(fresh) ? fresh : read_tensor(value, device);
   });
 }
