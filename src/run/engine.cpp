@@ -3,7 +3,6 @@
 // recover.cpp and retain.cpp.
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <set>
@@ -24,6 +23,7 @@
 #include "retain.h"
 #include "save_log.h"
 #include "saver.h"
+#include "stop_reason.h"
 
 namespace torchkeep {
 namespace {
@@ -31,21 +31,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kNoStop = -1;  // otherwise the signal that asks for it, or 0
-
-std::string reason_in_words(int signal) {
-  switch (signal) {
-    case 0:
-      return " as requested";
-    case SIGTERM:
-      return " on SIGTERM";
-    case SIGINT:
-      return " on SIGINT";
-    case SIGUSR1:
-      return " on SIGUSR1";
-    default:
-      return fmt::format(" on signal {}", signal);
-  }
-}
 
 }  // namespace
 

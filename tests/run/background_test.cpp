@@ -16,11 +16,9 @@
 #include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
-#include <torchkeep/state/rewrite.h>
 
 #include "fake_training.h"
 #include "paused_fs.h"
-#include "support/conformance.h"
 #include "support/fault_fs.h"
 #include "support/memory_fs.h"
 #include "support/temp_dir.h"
@@ -89,27 +87,6 @@ TEST(Background, EveryCheckpointIsTheStateOfItsStepAndTheTrainingIsTheSame) {
   EXPECT_EQ(exact_steps(fs), (Steps{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}));
   EXPECT_TRUE(run.training.state() == FakeTraining::after(12, kElements));
   EXPECT_EQ(run.log.warnings(), "");
-}
-
-/// The same memory, as somebody's who goes on working with it.
-StoragePtr lent(const StoragePtr& storage) {
-  if (storage->data() == nullptr) return storage;
-  auto* const memory = const_cast<std::byte*>(storage->data());  // nobody writes to it
-  return std::make_shared<BorrowedStorage>(MutableBytes(memory, static_cast<std::size_t>(storage->nbytes())), storage);
-}
-
-TEST(Background, KeepsEveryState) {
-  for (const auto& [name, value] : testing::conformance_states()) {
-    MemoryFs fs;
-    Engine engine("/run", {.save_every = 1, .on_event = [](const Event&) {}, .fs = &fs});
-    engine.track("state", {.capture = [&state = value] { return with_storages(state, lent); },
-                           .prepare = [](const Value&) { return [] {}; }});
-    engine.resume();
-    engine.finish_step(1);
-    engine.finish();
-    ASSERT_TRUE(engine.last_save() && engine.last_save()->background) << name;
-    EXPECT_TRUE(load("/run/" + names::checkpoint(1), {.fs = &fs})["state"] == value) << name;
-  }
 }
 
 TEST(Background, FinishStepReturnsWhileTheDiskStandsStill) {

@@ -7,9 +7,13 @@
 #include <unistd.h>
 #include <vector>
 
+#include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/run/checkpoints.h>
+#include <torchkeep/run/names.h>
+#include <torchkeep/state/rewrite.h>
 
 #include "fake_training.h"
+#include "support/conformance.h"
 #include "support/expect_error.h"
 #include "support/memory_fs.h"
 #include "support/temp_dir.h"
@@ -240,6 +244,27 @@ TEST(Roles, AWriterWithoutItsLockDoesNotSave) {
   run.train(2);
   EXPECT_EQ(steps_in(fs), Steps{1});
   EXPECT_NE(run.log.text(Event::Kind::save_failed).find("lock file was deleted"), std::string::npos);
+}
+
+/// The same memory, as somebody's who goes on working with it.
+StoragePtr lent(const StoragePtr& storage) {
+  if (storage->data() == nullptr) return storage;
+  auto* const memory = const_cast<std::byte*>(storage->data());  // nobody writes to it
+  return std::make_shared<BorrowedStorage>(MutableBytes(memory, static_cast<std::size_t>(storage->nbytes())), storage);
+}
+
+TEST(Engine, KeepsEveryStateInTheBackground) {
+  for (const auto& [name, value] : testing::conformance_states()) {
+    MemoryFs fs;
+    Engine engine("/run", {.save_every = 1, .on_event = [](const Event&) {}, .fs = &fs});
+    engine.track("state", {.capture = [&state = value] { return with_storages(state, lent); },
+                           .prepare = [](const Value&) { return [] {}; }});
+    engine.resume();
+    engine.finish_step(1);
+    engine.finish();
+    ASSERT_TRUE(engine.last_save() && engine.last_save()->background) << name;
+    EXPECT_TRUE(load("/run/" + names::checkpoint(1), {.fs = &fs})["state"] == value) << name;
+  }
 }
 
 }  // namespace
