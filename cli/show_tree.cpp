@@ -2,6 +2,7 @@
 // A checkpoint as an indented tree.
 #include <fmt/format.h>
 
+#include <torchkeep/checkpoint/listing.h>
 #include <torchkeep/checkpoint/sections.h>
 #include <torchkeep/state/walk.h>
 
@@ -12,20 +13,6 @@ namespace torchkeep::cli {
 namespace {
 
 constexpr std::size_t kMaxIndent = 40;  // levels; what lies deeper is not moved further
-
-bool is_plain(const Value& value) {
-  return value.kind() <= Kind::bytearray || value.is(Kind::dtype) || value.is(Kind::device);
-}
-
-// Containers of plain values only are shown in one line.
-bool is_one_line(const Value& value) {
-  const bool has_elements = value.is_sequence() || value.is(Kind::set) || value.is(Kind::frozenset);
-  if (!has_elements) return Parts(value).size() == 0;
-  for (const Value& element : value.elements()) {
-    if (!is_plain(element)) return false;
-  }
-  return true;
-}
 
 std::string container_text(const Value& value) {
   if (value.is_mapping())
@@ -76,6 +63,11 @@ class Tree {
   }
 
  private:
+  // Containers of plain values only are shown in one line.
+  bool is_one_line(const Value& value) {
+    return has_elements(value) ? plain_.are_all_plain(value) : Parts(value).size() == 0;
+  }
+
   Next root(const Value& value) {
     for (const std::string& line : special_lines(session_, options_.key, value)) out_.line(line);
     if (!is_one_line(value)) {
@@ -101,6 +93,7 @@ class Tree {
   Session& session_;
   Output& out_;
   const ShowOptions& options_;
+  PlainElements plain_;
 };
 
 }  // namespace

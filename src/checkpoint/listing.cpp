@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // One walk over the tree, with nothing kept but the rows and the sums.
 #include <algorithm>
-#include <unordered_map>
 #include <unordered_set>
 
 #include <torchkeep/base/memory.h>
@@ -13,10 +12,6 @@ namespace {
 
 bool is_plain(const Value& value) {
   return value.kind() <= Kind::bytearray || value.is(Kind::dtype) || value.is(Kind::device);
-}
-
-bool has_elements(const Value& value) {
-  return value.is_sequence() || value.is(Kind::set) || value.is(Kind::frozenset);
 }
 
 void add(Totals& to, const Totals& more) {
@@ -57,12 +52,7 @@ class Lister {
   // A list of numbers is one row; so is anything empty.
   bool is_one_row(const Value& value) {
     if (value.is_mapping()) return value.empty() && value.attributes().is_none();
-    if (!has_elements(value)) return false;
-    const auto elements = value.elements();
-    if (elements.size() < kRemembered) return std::all_of(elements.begin(), elements.end(), is_plain);
-    const auto [known, is_new] = one_row_.try_emplace(value.id());
-    if (is_new) known->second = std::all_of(elements.begin(), elements.end(), is_plain);
-    return known->second;
+    return has_elements(value) && plain_.are_all_plain(value);
   }
 
   Next visit(const Visit& visit) {
@@ -139,7 +129,6 @@ class Lister {
                              visit.value, totals, visit.repeated && !is_one_row(visit.value)});
   }
 
-  static constexpr std::size_t kRemembered = 64;
   using SectionTotals = std::pair<SectionEntry, Totals>;
   // The entry at the top that the walk is in; null outside of all.
   SectionTotals* current() noexcept {
@@ -153,10 +142,23 @@ class Lister {
   std::size_t section_ = 0;                                      // 1 + index into by_key
   LargeVector<std::pair<const void*, std::uint64_t>> storages_;  // of every tensor
   std::unordered_set<const void*> summed_;                       // containers
-  std::unordered_map<const void*, bool> one_row_;                // large lists, which may be met again and again
+  PlainElements plain_;
 };
 
 }  // namespace
+
+bool has_elements(const Value& value) noexcept {
+  return value.is_sequence() || value.is(Kind::set) || value.is(Kind::frozenset);
+}
+
+bool PlainElements::are_all_plain(const Value& container) {
+  constexpr std::size_t kRemembered = 64;
+  const auto elements = container.elements();
+  if (elements.size() < kRemembered) return std::all_of(elements.begin(), elements.end(), is_plain);
+  const auto [known, is_new] = known_.try_emplace(container.id());
+  if (is_new) known->second = std::all_of(elements.begin(), elements.end(), is_plain);
+  return known->second;
+}
 
 Listing list_contents(const Value& checkpoint, const ListOptions& options) {
   return Lister(checkpoint, options).run(checkpoint);

@@ -58,6 +58,13 @@ def test_ls_tells_tensors_from_values(files):
     assert len(tensors) + len(values) == len(run("ls", "--json", files / "checkpoint.pt").json["rows"])
 
 
+@pytest.mark.parametrize("verb", ["ls", "show"])
+def test_one_list_that_a_small_file_repeats_is_looked_at_once(verb, tmp_path):
+    numbers_of_it = list(range(100_000))
+    torch.save([numbers_of_it] * 100_000, tmp_path / "a.pt")  # ten thousand million elements, were each looked at
+    assert run(verb, "a.pt", cwd=tmp_path).out.count("100,000 in all") == 100_000
+
+
 def test_ls_totals_count_shared_storage_once(files):
     totals = run("ls", "--json", files / "tied.pt").json["totals"]
     assert totals["nbytes"] == 32 + 32 + 16 + 6 + 40

@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include <torchkeep/checkpoint/sections.h>
@@ -13,6 +14,19 @@
 #include <torchkeep/state/value.h>
 
 namespace torchkeep {
+
+/// A list, tuple or set.
+bool has_elements(const Value& value) noexcept;
+
+/// Tells which lists, tuples and sets hold plain values only (numbers, texts and the like). Remembers it of large ones,
+/// for a small file may repeat one as often as it likes. The values must outlive it.
+class PlainElements final {
+ public:
+  bool are_all_plain(const Value& container);
+
+ private:
+  std::unordered_map<const void*, bool> known_;
+};
 
 /// Numbers over some tensors and values.
 struct Totals {
