@@ -19,7 +19,8 @@ namespace {
 constexpr std::uint64_t kSmall = std::uint64_t{32} << 10;
 constexpr std::uint64_t kSlab = std::uint64_t{1} << 20;
 constexpr std::uint64_t kAlignment = 64;  // payloads keep the alignment in memory that they have in the file
-// What one thread reads of a record at a time: whole large pages, so that no page is first touched by two.
+// What one thread reads of a record at a time: enough to make handing out cheap, little enough to keep all threads
+// busy.
 constexpr std::uint64_t kChunk = std::uint64_t{8} << 20;
 // What is read and then checked at once: small enough to be in the L2 cache still.
 constexpr std::uint64_t kBlock = std::uint64_t{256} << 10;
