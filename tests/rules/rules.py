@@ -23,8 +23,8 @@ LAYERS = {
 
 FOLDERS = ("include", "src", "tests", "examples", "demo", "tools", "cmake", "cli", "python", "fuzz", "bench", ".ci")
 CPP = (".h", ".cpp")
-MAX_HEADER_LINES = 300
-MAX_SOURCE_LINES = 450
+MAX_HEADER_LINES = 400
+MAX_SOURCE_LINES = 800
 SPDX = "SPDX-License-Identifier: BSD-3-Clause"
 
 # Folders whose files may include LibTorch's headers.
@@ -117,7 +117,7 @@ def is_public_header(path):
 
 
 def check_sizes(tree):
-    """Public headers stay under 300 lines, other sources under 450."""
+    """Public headers stay under 400 lines, other sources under 800."""
     bad = []
     for path, text in cpp_files(tree).items():
         limit = MAX_HEADER_LINES if is_public_header(path) else MAX_SOURCE_LINES
