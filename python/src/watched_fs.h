@@ -59,6 +59,7 @@ class WatchedFs final : public Fs {
   std::optional<FileStatus> status(const std::string& path) override { return fs_.status(path); }
   std::optional<std::string> read_link(const std::string& path) override { return fs_.read_link(path); }
   std::optional<std::uint64_t> free_space(const std::string& path) override { return fs_.free_space(path); }
+  std::string absolute(const std::string& path) override { return fs_.absolute(path); }
   LockAttempt try_lock(const std::string& path, const std::string& note) override { return fs_.try_lock(path, note); }
 
  private:

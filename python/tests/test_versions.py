@@ -16,13 +16,13 @@ SOURCES = sorted(pathlib.Path(torchkeep.__file__).parent.glob("*.py*"))
 STANDARD = set("""
     collections.abc collections.abc.Callable collections.abc.Iterable collections.abc.Iterator
     collections.abc.Mapping collections.abc.Sequence contextlib.contextmanager dataclasses.dataclass html.escape
-    inspect.signature logging.getLogger os.PathLike os.execv os.fspath os.getpid os.kill os.path os.path.basename
+    inspect.signature logging.ERROR logging.INFO logging.WARNING logging.getLogger os.PathLike os.execv os.fspath os.getpid os.kill os.path os.path.basename
     os.path.exists os.path.join pickle.UnpicklingError platform.python_version random.Random random.getstate
     random.setstate signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
     signal.default_int_handler signal.getsignal signal.signal sys.argv sys.exit sys.modules sys.stderr
     sysconfig.get_path tempfile.TemporaryDirectory threading.current_thread threading.get_ident
     threading.main_thread time.monotonic types.TracebackType typing.Any typing.IO typing.Literal warnings.warn
-    weakref.finalize
+    weakref.WeakKeyDictionary weakref.WeakSet weakref.finalize
 """.split())
 
 C_INTERFACE = set("""
@@ -31,6 +31,7 @@ C_INTERFACE = set("""
     PyCapsule_IsValid PyCapsule_New PyComplex_FromDoubles PyComplex_ImagAsDouble PyComplex_RealAsDouble
     PyComplex_Type PyDict_Check PyDict_CheckExact PyDict_GET_SIZE PyDict_GetItemWithError PyDict_New PyDict_Next
     PyDict_SetItem PyDict_Type PyErr_CheckSignals PyErr_Clear PyErr_Occurred PyErr_SetObject PyExc_Exception
+    PyException_GetCause PyException_SetCause
     PyFloat_AS_DOUBLE PyFloat_Check PyFloat_FromDouble PyFloat_Type PyFrozenSet_New PyFrozenSet_Type PyGC_Disable
     PyGC_Enable PyImport_GetModuleDict PyList_Append PyList_Check PyList_GET_ITEM PyList_GET_SIZE PyList_New
     PyList_Type PyLong_AsLongLong PyLong_AsLongLongAndOverflow PyLong_AsVoidPtr PyLong_Check PyLong_CheckExact

@@ -74,6 +74,7 @@ class Event:
     is_warning: bool
     blocked_seconds: float
     staged_bytes: int
+    error: BaseException | None
 
 class SaveMetrics:
     step: int
@@ -85,8 +86,8 @@ class SaveMetrics:
 
 class Run:
     directory: str
-    def __init__(self, directory: _Path, *, save_every: int = ..., save_seconds: float = ..., keep_last: int = ...,
-                 keep_every: int = ..., keep_best: int = ..., best_metric: str = ...,
+    def __init__(self, directory: _Path, *, save_every: int = ..., save_seconds: float = ..., save_on_best: bool = ...,
+                 keep_last: int = ..., keep_every: int = ..., keep_best: int = ..., best_metric: str = ...,
                  best: Literal["min", "max"] = ..., resume: Literal["if_any", "required", "never"] = ...,
                  role: Literal["writer", "reader"] = ..., may_be_missing: Iterable[str] = ..., any_devices: bool = ..., rng: bool = ...,
                  gradients: bool = ..., signals: bool = ..., durable: bool = ..., read_back: bool = ...,

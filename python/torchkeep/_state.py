@@ -113,9 +113,9 @@ class Optimizer(Adapter):
         groups = [[known.get(id(parameter)) for parameter in group["params"]] for group in self.optimizer.param_groups]
         return None if any(name is None for names in groups for name in names) else groups
 
-    def strangers(self):
-        """What the optimizer trains and no tracked module has, in words."""
-        known = {id(parameter) for _, module in self.modules for parameter in module.parameters()}
+    def strangers(self, tensors=()):
+        """What the optimizer trains and neither a tracked module nor `tensors` (ids) has, in words."""
+        known = {id(parameter) for _, module in self.modules for parameter in module.parameters()}.union(tensors)
         return [f"parameter {i} of group {g}, shape {tuple(parameter.shape)}"
                 for g, group in enumerate(self.optimizer.param_groups) for i, parameter in enumerate(group["params"])
                 if id(parameter) not in known]

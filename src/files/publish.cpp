@@ -245,8 +245,11 @@ bool is_temporary_name(std::string_view name) noexcept {
 std::size_t remove_temporaries(Fs& fs, const std::string& directory) {
   std::size_t removed = 0;
   for (const std::string& name : fs.list(directory)) {
-    if (!is_temporary_name(name)) continue;
-    fs.remove((std::filesystem::path(directory) / name).string());
+    const std::string path = (std::filesystem::path(directory) / name).string();
+    if (!is_temporary_name(name) || fs.read_link(path)) continue;
+    const auto there = fs.status(path);
+    if (!there || there->kind != FileKind::regular) continue;  // no file of ours
+    fs.remove(path);
     ++removed;
   }
   return removed;

@@ -57,7 +57,8 @@ std::vector<CheckpointInfo> list_checkpoints(const std::string& directory, Fs& f
   for (const std::string& name : found) {
     if (const auto step = names::parse_pin(name)) pins.insert(*step);
     if (const auto step = names::parse_checkpoint(name)) {
-      checkpoints.push_back({*step, in_directory(directory, name), false});
+      std::string path = in_directory(directory, name);
+      if (is_file(fs, path)) checkpoints.push_back({*step, std::move(path), false});
     }
   }
   for (CheckpointInfo& checkpoint : checkpoints) checkpoint.pinned = pins.contains(checkpoint.step);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // From the lock to the first step: what a killed process left behind, and the checkpoint that the run continues from.
+#include <cmath>
 #include <fmt/format.h>
 
 #include <torchkeep/files/publish.h>
@@ -29,15 +30,16 @@ std::int64_t Engine::Impl::resume() {
   std::optional<Recovered> recovered;
   if (options.resume != Resume::never) {
     const auto use = [this](const Recovered& found) { take(found); };
-    recovered = recover(fs, directory, options.role, use, options.verify_first);
+    recovered = recover(fs, directory, writes() ? Role::writer : Role::reader, use, options.verify_first);
     if (recovered) recovered->checkpoint = {};  // it holds the file open
   }
   if (!recovered && options.resume == Resume::required) {
     throw Error(Code::not_found, "no checkpoint to resume from, and Resume::required asks for one", at_file(directory));
   }
-  if (writes()) log.rewind(step);
+  if (writes()) warn(log.rewind(step));
   last_save = RunClock::now();
-  resumed = true;
+  moved = false;
+  look_up_best();
   announce(recovered ? &*recovered : nullptr);
   return step;
 }
@@ -61,6 +63,7 @@ void Engine::Impl::check_start() {
 
 void Engine::Impl::take(const Recovered& recovered) {
   const Value checkpoint = recovered.checkpoint.from_file(recovered.path);
+  events.clear();  // of one that turned out damaged while it was used, or of a resume() that failed
   restore(items, options, checkpoint, [this](std::string message) { warn(std::move(message)); });
   step = recovered.step;
   saved = recovered.step;
@@ -69,18 +72,31 @@ void Engine::Impl::take(const Recovered& recovered) {
   if (const auto saved_metrics = checkpoint.find("metrics")) metrics = *saved_metrics;
 }
 
+/// Of the steps up to this one: those after it are made again.
+void Engine::Impl::look_up_best() {
+  best.reset();
+  if (!options.save_on_best) return;
+  for (const CheckpointInfo& one : list_checkpoints(directory, fs)) {
+    if (one.step > step) continue;
+    const auto value = metric_of(one.path, options.best_metric, fs);
+    if (value && !std::isnan(*value) && (!best || is_better(*value, *best, options.best))) best = value;
+  }
+}
+
+std::string Engine::Impl::what_became_of(const Damaged& damaged) const {
+  if (damaged.foreign) return "passed over and left where it is, for no run wrote it";
+  if (!writes()) return "damaged and not used; left where it is";
+  if (damaged.left_there.empty()) return "damaged and not used; kept as " + damaged.path;
+  return "damaged and not used; it could not be renamed: " + damaged.left_there;
+}
+
 void Engine::Impl::announce(const Recovered* recovered) {
   if (recovered == nullptr) {
     report(Event::Kind::started, fmt::format("starting at step 0 in {}", directory), 0);
     return;
   }
   for (const Damaged& one : recovered->damaged) {
-    const bool renamed = writes() && one.left_there.empty();
-    report(Event::Kind::set_aside,
-           fmt::format("damaged and not used: {}; {}", one.reason,
-                       renamed ? "kept as " + one.path
-                               : (writes() ? "it could not be renamed: " + one.left_there : "left where it is")),
-           one.step, one.path);
+    report(Event::Kind::set_aside, fmt::format("{}; {}", one.reason, what_became_of(one)), one.step, one.path);
   }
   finished = fs.status(path_of(names::finished(step))).has_value();
   if (finished)

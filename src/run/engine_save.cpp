@@ -19,29 +19,48 @@ Value Engine::Impl::state() const {
   return checkpoint;
 }
 
+bool Engine::Impl::save_now() {
+  require_resumed();
+  if (refuse_in_child() || !writes()) return false;
+  settle();
+  if (!is_unsaved()) return true;  // what stands there is the state at the end of the step; this one may be a later one
+  if (!moved) return save(true);
+  take_again = true;
+  warn(
+      fmt::format("save_now() was called in the middle of the step after {}, whose state is gone by now: the next "
+                  "finish_step() saves",
+                  step));
+  return false;
+}
+
 bool Engine::Impl::save(bool to_its_end) {
+  take_again = true;  // until it has begun: what interrupts this call leaves the save to the next one
   settle();
   warn(log.sync());  // before the commit: a resume finds the lines of all steps up to its own
+  const auto failed = begin_save();
+  take_again = false;
+  if (failed) return collect(*failed);
+  return to_its_end || !options.background ? settle() : true;
+}
+
+std::optional<CommitReport> Engine::Impl::begin_save() {
   CommitReport failed{.step = step, .path = path_of(names::checkpoint(step))};
   const bool streaming = may_stream();
   passed_gate.clear();
-  take_again = false;
   last_save = RunClock::now();  // also of a save that fails: the next try comes when the next one is due
   try {
     lock->confirm();
     Value checkpoint = state();
     const std::chrono::duration<double> taken = RunClock::now() - last_save;
     saver.begin({step, failed.path, std::move(checkpoint), taken.count()}, streaming);
-    return to_its_end || !options.background ? settle() : true;
+    return std::nullopt;
   } catch (const Error& error) {
     failed.error = error;
   } catch (const std::exception& error) {  // of a tracked object, or no memory for its state
-    failed.error = Error(Code::io, fmt::format("the state could not be taken: {}", error.what()));
-  } catch (...) {  // what while_waiting throws: the caller gives up, and nothing is saved
-    take_again = true;
-    throw;
+    failed.error = Error(Code::io, fmt::format("the state could not be taken: {}", error.what()))
+                       .caused_by(std::current_exception());
   }
-  return collect(failed);
+  return failed;
 }
 
 bool Engine::Impl::may_stream() const {
@@ -54,6 +73,7 @@ bool Engine::Impl::may_stream() const {
 }
 
 void Engine::Impl::gate(std::string_view name) {
+  moved = resumed;
   passed_gate.emplace(name);
   saver.gate();
 }
@@ -68,17 +88,9 @@ bool Engine::Impl::settle() {
 
 bool Engine::Impl::collect(const CommitReport& done) {
   if (!done.changed.empty()) return drop(done);
-  if (done.error) {
-    ++failures;
-    report(Event::Kind::save_failed,
-           fmt::format(
-               "step {} could not be saved: {}; {}; training goes on", done.step, done.error->what(),
-               saved ? fmt::format("the newest good checkpoint is of step {}", *saved) : "there is no checkpoint yet"),
-           done.step, done.path);
-    give_up_after_failures();
-    return false;
-  }
+  if (done.error) return collect_failure(done);
   failures = 0;
+  last_failure.reset();
   dirty = dirty && done.step != step;
   saved = done.step;
   retention.forget(done.step);
@@ -88,7 +100,6 @@ bool Engine::Impl::collect(const CommitReport& done) {
                              .blocked_seconds = done.blocked_seconds,
                              .staged_bytes = done.staged_bytes,
                              .background = done.background};
-  save_log.append(*last_metrics);
   report({.kind = Event::Kind::saved,
           .message = fmt::format("saved {} ({} bytes in {:.3f} s)", done.path, done.bytes, done.seconds),
           .step = done.step,
@@ -97,8 +108,24 @@ bool Engine::Impl::collect(const CommitReport& done) {
           .seconds = done.seconds,
           .blocked_seconds = done.blocked_seconds,
           .staged_bytes = done.staged_bytes});
+  save_log.append(*last_metrics);
   prune();
+  look_for_best_metric();
   return true;
+}
+
+bool Engine::Impl::collect_failure(const CommitReport& done) {
+  ++failures;
+  last_failure = *done.error;
+  report({.kind = Event::Kind::save_failed,
+          .message = fmt::format(
+              "step {} could not be saved: {}; {}; training goes on", done.step, done.error->what(),
+              saved ? fmt::format("the newest good checkpoint is of step {}", *saved) : "there is no checkpoint yet"),
+          .step = done.step,
+          .path = done.path,
+          .error = done.error});
+  give_up_after_failures();
+  return false;
 }
 
 bool Engine::Impl::drop(const CommitReport& done) {
@@ -108,6 +135,15 @@ bool Engine::Impl::drop(const CommitReport& done) {
                   "that the run knows of: from now on copied before finish_step() returns; the state is saved again",
                   done.step, fmt::join(done.changed, ", ")));
   return false;
+}
+
+void Engine::Impl::look_for_best_metric() {
+  constexpr int kPatience = 2;  // saves: the first may come before the first evaluation
+  if (options.best_metric.empty() || metrics_given.contains(options.best_metric)) return;
+  if (++saves_without_best != kPatience) return;
+  warn(fmt::format("no finish_step() has given the metric '{}' yet, so no checkpoint is the best one; given {}",
+                   options.best_metric,
+                   metrics_given.empty() ? "was none" : fmt::format("were '{}'", fmt::join(metrics_given, "', '"))));
 }
 
 void Engine::Impl::prune() {

@@ -10,6 +10,7 @@
 // Renaming comes after an older one was found good: where none is, the files stay as they are for people to look at.
 #include "recover.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <exception>
 #include <fmt/format.h>
@@ -24,6 +25,7 @@ namespace torchkeep {
 namespace {
 
 constexpr int kListings = 10;
+constexpr std::int64_t kNone = -1;  // below every step
 
 /// An error of whoever used a checkpoint that verifies.
 struct NotTheFile {
@@ -46,6 +48,23 @@ Value load_step(Fs& fs, const std::string& path, std::int64_t step, bool whole) 
   return checkpoint;
 }
 
+/// What stands under the name of a checkpoint newer than `newest` and is no file, newest first.
+std::vector<Damaged> foreign_entries(Fs& fs, const std::string& directory, std::int64_t newest) {
+  std::vector<Damaged> entries;
+  if (!fs.status(directory)) return entries;
+  for (const std::string& name : fs.list(directory)) {
+    const auto step = names::parse_checkpoint(name);
+    const std::string path = in_directory(directory, name);
+    if (!step || *step <= newest || is_file(fs, path)) continue;
+    entries.push_back({.step = *step,
+                       .path = path,
+                       .reason = path + ": expected a file, found a folder, a pipe, a device or a broken link",
+                       .foreign = true});
+  }
+  std::sort(entries.begin(), entries.end(), [](const Damaged& a, const Damaged& b) { return a.step > b.step; });
+  return entries;
+}
+
 void set_aside(Fs& fs, const std::string& directory, Damaged& damaged) {
   try {
     int number = 1;
@@ -58,8 +77,9 @@ void set_aside(Fs& fs, const std::string& directory, Damaged& damaged) {
   }
 }
 
-[[noreturn]] void fail_all_damaged(Fs& fs, const std::string& directory, const std::vector<Damaged>& damaged) {
+[[noreturn]] void fail_all_damaged(Fs& fs, const std::string& directory, std::vector<Damaged> damaged) {
   std::string list;
+  for (Damaged& one : foreign_entries(fs, directory, kNone)) damaged.push_back(std::move(one));
   for (const Damaged& one : damaged) list += fmt::format("; {}", one.reason);
   for (const std::string& name : fs.list(directory)) {
     if (names::parse_broken(name)) list += fmt::format("; {}: set aside earlier", in_directory(directory, name));
@@ -102,7 +122,10 @@ std::optional<Recovered> newest_good(Fs& fs, const std::vector<CheckpointInfo>& 
       return found;
     } catch (const Error& error) {
       if (!is_damage(error)) throw;
-      damaged.push_back({one->step, one->path, error.what(), {}});
+      damaged.push_back({.step = one->step,
+                         .path = one->path,
+                         .reason = error.what(),
+                         .foreign = fs.read_link(one->path).has_value()});
     }
   }
   return std::nullopt;
@@ -141,14 +164,19 @@ std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role
     }
   }
   if (!found) {
-    if (!all.empty() || has_broken(fs, directory)) fail_all_damaged(fs, directory, damaged);
+    if (!all.empty() || has_broken(fs, directory) || !foreign_entries(fs, directory, kNone).empty()) {
+      fail_all_damaged(fs, directory, std::move(damaged));
+    }
     return std::nullopt;
   }
   if (role == Role::writer && !damaged.empty()) {
-    for (Damaged& one : damaged) set_aside(fs, directory, one);  // 2
-    fs.sync_directory(directory);                                // 3
+    for (Damaged& one : damaged) {
+      if (!one.foreign) set_aside(fs, directory, one);  // 2
+    }
+    fs.sync_directory(directory);  // 3
   }
   found->damaged = std::move(damaged);
+  for (Damaged& one : foreign_entries(fs, directory, found->step)) found->damaged.push_back(std::move(one));
   return found;
 }
 

@@ -31,7 +31,8 @@ bool may_miss(const TrackedItem& item, const RunOptions& options) {
     message += fmt::format("; it lacks {} (RunOptions::may_be_missing lets these start fresh)", join(missing));
   }
   for (const Error& error : errors) message += fmt::format("; {}: {}", error.where().key, error.message());
-  throw Error(Code::mismatch, std::move(message), at_file(file));
+  throw Error(Code::mismatch, std::move(message), at_file(file))
+      .caused_by(errors.empty() ? nullptr : errors.front().cause());
 }
 
 void warn_about_entries(const std::vector<TrackedItem>& items, const Value& checkpoint,
@@ -61,7 +62,8 @@ void make(const std::vector<std::function<void()>>& changes, const std::string& 
     if (done == 0) throw;
     throw Error(error.code(), error.message() + "; what was tracked before it is restored already: do not train on",
                 error.where())
-        .at(at_file(file));
+        .at(at_file(file))
+        .caused_by(error.cause());
   }
 }
 

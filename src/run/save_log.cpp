@@ -12,7 +12,7 @@ namespace torchkeep {
 
 SaveLog::SaveLog(Fs& fs, const std::string& directory) : fs_(fs), path_(in_directory(directory, names::kSaves)) {}
 
-void SaveLog::append(const SaveMetrics& save) noexcept {
+void SaveLog::append(const SaveMetrics& save) {
   try {
     std::uint64_t size = 0;
     std::string line;
@@ -30,7 +30,7 @@ void SaveLog::append(const SaveMetrics& save) noexcept {
     const auto file = fs_.open_write(path_);
     file->write_at(size, as_bytes(line));
     file->close();
-  } catch (const std::exception&) {
+  } catch (const Error&) {
     // Only a figure is lost.
   }
 }
