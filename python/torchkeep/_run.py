@@ -254,6 +254,8 @@ class Run:
             raise InvalidArgumentError("finish_step() was called a second time in one turn of the loop over run.steps(), "
                                        "which counts one step a turn: call it once, at the end of the body, or write the "
                                        "loop as `while run.step < total and not run.stopping:` after run.resume()")
+        if "step" in metrics:
+            raise InvalidArgumentError("the number of the step is an argument without a name: run.finish_step(3, loss=loss)")
         plain = {name: _plain(name, value) for name, value in metrics.items()}
         for message in (*self._unattended_samplers(), *self._watch.finish_step()):
             self._engine.warn(message)

@@ -58,7 +58,7 @@ void Engine::Impl::check_start() {
                 at_file(directory));
   }
   // What cannot be captured would make every save fail: better to say so before the first step.
-  for (const TrackedItem& item : items) item.tracked.capture();
+  for (const TrackedItem& item : items) capture(item);
 }
 
 void Engine::Impl::take(const Recovered& recovered) {

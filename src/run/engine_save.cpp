@@ -13,7 +13,7 @@ namespace torchkeep {
 Value Engine::Impl::state() const {
   Value checkpoint = Value::mapping(Kind::dict);
   checkpoint.set("step", step);
-  for (const TrackedItem& item : items) checkpoint.set(Value::string(item.name), item.tracked.capture());
+  for (const TrackedItem& item : items) checkpoint.set(Value::string(item.name), capture(item));
   checkpoint.set("metrics", metrics);
   checkpoint.set("provenance", provenance_now(options, {saved, resumed_at}, provenance));
   return checkpoint;

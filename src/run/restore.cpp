@@ -77,6 +77,18 @@ bool is_tracked(const std::vector<TrackedItem>& items, std::string_view name) no
   return std::any_of(items.begin(), items.end(), [&](const TrackedItem& item) { return item.name == name; });
 }
 
+Value capture(const TrackedItem& item) {
+  try {
+    return item.tracked.capture();
+  } catch (const Error& error) {
+    Where where = error.where();
+    where.key = where.key.empty() ? item.name : item.name + "." + where.key;
+    throw Error(error.code(), error.message(), std::move(where))
+        .with_errno(error.system_error())
+        .caused_by(error.cause());
+  }
+}
+
 void restore(const std::vector<TrackedItem>& items, const RunOptions& options, const Value& checkpoint,
              const std::function<void(std::string)>& warn) {
   std::vector<std::function<void()>> changes;

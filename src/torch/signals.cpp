@@ -97,7 +97,7 @@ void handle(int signal, siginfo_t* info, void* context) {
   }
   bool outermost = false;
   const bool handled = call_earlier(signal, info, context, outermost);
-  if (give_up_now || (outermost && !has_run && !handled && is_installed(signal))) give_up(signal);
+  if (give_up_now || (outermost && !has_run && !handled)) give_up(signal);
   errno = saved_errno;
 }
 

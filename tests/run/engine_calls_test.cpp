@@ -97,6 +97,37 @@ TEST(RunListener, AResumeThatItEndsCanBeCalledAgain) {
   EXPECT_EQ(training.state(), FakeTraining::after(2));
 }
 
+/// Something that is no std::exception comes out of reading the log of saves, as Ctrl-C does in Python.
+class InterruptedReads final : public FaultFs {
+ public:
+  struct Interruption {};
+  explicit InterruptedReads(Fs& inner) : FaultFs(inner, {}) {}
+  std::unique_ptr<ReadAt> open_read(const std::string& path) override {
+    if (interrupts && path.ends_with("saves.jsonl")) throw Interruption();
+    return FaultFs::open_read(path);
+  }
+  bool interrupts = false;
+};
+
+TEST(RunListener, AnInterruptionWhileASaveIsNotedComesOutOfTheCallAndTheSaveCounts) {
+  MemoryFs disk;
+  InterruptedReads fs(disk);
+  FakeRun run(fs, {.save_every = 1});
+  run.train(1);
+  run.waits = false;
+  run.train(2);
+  fs.interrupts = true;
+  EXPECT_THROW(run.engine.wait(), InterruptedReads::Interruption);
+  fs.interrupts = false;
+  EXPECT_EQ(run.engine.saved(), 2);
+  EXPECT_EQ(run.log.count(Event::Kind::saved), 1U);
+  run.engine.wait();
+  EXPECT_EQ(run.log.count(Event::Kind::saved), 2U);  // told by the next call
+  run.train(3);
+  run.engine.finish();
+  EXPECT_EQ(steps_in(fs), (std::vector<std::int64_t>{1, 2, 3}));
+}
+
 TEST(RunListener, FindsTheRunAsItIsAfterTheCall) {
   MemoryFs fs;
   std::vector<std::pair<std::int64_t, std::size_t>> seen;
@@ -200,6 +231,7 @@ TEST(SavesThatFail, CarryTheExceptionThatLedToThem) {
   const Event& failed = log.events.back();
   ASSERT_TRUE(failed.error.has_value());
   EXPECT_THROW(std::rethrow_exception(failed.error->cause()), Mine);
+  EXPECT_NE(failed.message.find("no state"), std::string::npos) << failed.message;
   EXPECT_ERROR(engine.require_saved(), Code::io, "no save up to step 1 has worked");
   throws = false;
   engine.finish_step(2);
