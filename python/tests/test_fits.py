@@ -822,3 +822,48 @@ def test_gradients_carried_over_a_finished_step_are_told(tmp_path):
     (told,) = train(tmp_path / "c", 2)
     assert "accumulated over a finish_step()" in told
     assert train(tmp_path / "d", 2, gradients=True) == []
+
+
+# ---- objects in an optimizer's state
+
+class Projector:
+    """Of the optimizer's own package, and no more than what it holds."""
+
+    def __init__(self, rank):
+        self.rank = rank
+        self.matrix = torch.randn(rank, 2)
+
+
+class Finalized(Projector):
+    def __del__(self):
+        pass
+
+
+class Projected(Keeps):
+    make = staticmethod(lambda parameter: Projector(3))
+
+
+def test_an_object_of_the_optimizers_own_package_comes_back_as_what_it_holds(tmp_path):
+    def build():
+        model = net()
+        return model, Projected(model.parameters(), lr=0.1)
+
+    def step(model, optimizer):
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+
+    model, optimizer = build()
+    step(model, optimizer)
+    path = saved(tmp_path, model=model, optimizer=optimizer)
+    other, again = build()
+    assert resumed(tmp_path, role="reader", model=other, optimizer=again) == []
+    for parameter, twin in zip(model.parameters(), other.parameters()):
+        kept, back = optimizer.state[parameter]["kept"], again.state[twin]["kept"]
+        assert type(back) is Projector and back.rank == 3 and torch.equal(back.matrix, kept.matrix)
+    content = torchkeep.load(path)
+    for name in (f"{__name__}:Finalized", "collections:UserDict", "subprocess:Popen", "torch.nn:Linear"):
+        content["optimizer"]["state"][0]["kept"]["class"] = name
+        torchkeep.save(content, path)
+        with pytest.raises(torchkeep.Error, match="cannot be made from its attributes"):
+            resumed(tmp_path, role="reader", model=build()[0], optimizer=Projected(other.parameters(), lr=0.1))

@@ -170,6 +170,8 @@ def differences(shown: Any, saved: Any, path: str = "", *, lacking: bool = True)
             return [here]
         return [one for i, (a, b) in enumerate(zip(shown, saved))
                 for one in differences(a, b, _joined(path, i), lacking=lacking)]
+    if type(shown) is type(saved) and type(shown).__eq__ is object.__eq__ and hasattr(shown, "__dict__"):
+        return differences(vars(shown), vars(saved), path, lacking=lacking)
     return [] if _same_leaf(shown, saved) else [here]
 
 

@@ -2,6 +2,7 @@
 """torch.nn.Module: PyTorch's own load_state_dict() decides what fits, tried first on a copy without memory."""
 import collections
 import types
+import warnings
 from collections.abc import Mapping
 
 from ._adapter import Adapter, Judged, Plan, call_own, describe, differences, listed, mismatch, torch_module
@@ -105,7 +106,8 @@ class Module(Adapter):
             made._metadata = {path: dict(entry) for path, entry in state._metadata.items()}
         copies = _Copies()
         try:
-            with copies, torch.no_grad():
+            with copies, torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the real load warns
                 copy.module.load_state_dict(made)
         except Exception as error:
             if not (isinstance(error, RuntimeError) and str(error).startswith("Error(s) in loading state_dict")):

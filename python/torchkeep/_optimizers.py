@@ -44,13 +44,18 @@ class Optimizer(Adapter):
                 if id(parameter) not in known]
 
     def capture(self):
-        state = plain(self.optimizer.state_dict())
+        state = plain(self.optimizer.state_dict(), self._package())
         self._check_inner(state)
         names = self._names()
         if names is not None and has_parameter_groups(state) and NAMES not in state:
             if [len(one) for one in names] == [len(group["params"]) for group in state["param_groups"]]:
                 state = {**state, NAMES: names}
         return state
+
+    def _package(self):
+        """The package whose objects may stand in the state: the optimizer's own."""
+        package = type(self.optimizer).__module__.partition(".")[0]
+        return None if package in ("torch", "builtins") else package
 
     def watched(self):
         torch = torch_module()
@@ -149,7 +154,7 @@ class Optimizer(Adapter):
         return []
 
     def _load(self, filled, matching, load, as_it_is=False):
-        state = restored(filled)
+        state = restored(filled, self._package())
         if matching is None:
             state = {key: value for key, value in state.items() if key != NAMES} if NAMES in state else state
             load(self.optimizer, state)

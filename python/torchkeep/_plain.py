@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What stands in a file for values that are not plain data: NumPy's, enums, deques, named tuples, generators. Numbers and
-strings of subclasses become Python's own. Everything else is an error that names the place."""
+strings of subclasses become Python's own; objects without methods for pickling, of one package that is named, become what
+they hold. Everything else is an error that names the place."""
 import collections
 import enum
 import io
@@ -15,29 +16,29 @@ TYPE = "torchkeep.type"
 _LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray)
 
 
-def plain(value):
-    """The value with plain data and tensors only; itself where it is that already. An object of a class that it does not
-    know is left as it is: who saves it says what to do with it."""
+def plain(value, package=None):
+    """The value with plain data and tensors only; itself where it is that already. Objects of classes of `package` become
+    what they hold. Another object is left as it is: who saves it says what to do with it."""
     kind = type(value)
     if kind in _LEAVES:
         return value
     if kind in (dict, collections.OrderedDict, collections.Counter):
-        parts = {key: plain(part) for key, part in value.items()}
+        parts = {key: plain(part, package) for key, part in value.items()}
         if all(parts[key] is part for key, part in value.items()) and all(type(key) in _KEYS for key in value):
             return value
         made = collections.OrderedDict() if kind is collections.OrderedDict else {}
         for key, part in parts.items():
-            made[plain(key)] = part
+            made[plain(key, package)] = part
         if getattr(value, "_metadata", None) is not None:
             made._metadata = value._metadata
         return made
     if kind in (list, tuple):
-        parts = [plain(part) for part in value]
+        parts = [plain(part, package) for part in value]
         return value if all(a is b for a, b in zip(parts, value)) else kind(parts)
     torch = torch_module()
     if torch is not None and isinstance(value, (torch.Tensor, torch.dtype, torch.device, torch.Size)):
         return _uninitialized(value) if isinstance(value, torch.Tensor) and torch.nn.parameter.is_lazy(value) else value
-    return _tagged(value)
+    return _tagged(value, package)
 
 
 def _uninitialized(tensor):
@@ -49,7 +50,7 @@ def _uninitialized(tensor):
 _KEYS = (str, int, bool, float, tuple, type(None), bytes)
 
 
-def _tagged(value):
+def _tagged(value, package):
     if isinstance(value, enum.Enum):
         return {TYPE: "enum", "class": _class_path(type(value)), "name": value.name}
     numpy = sys.modules.get("numpy")
@@ -65,11 +66,11 @@ def _tagged(value):
     if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
         return {TYPE: "random.Random", "state": value.getstate()}
     if isinstance(value, collections.deque):
-        return {TYPE: "deque", "maxlen": value.maxlen, "items": [plain(part) for part in value]}
+        return {TYPE: "deque", "maxlen": value.maxlen, "items": [plain(part, package) for part in value]}
     if isinstance(value, collections.defaultdict):
-        return _defaultdict(value)
+        return _defaultdict(value, package)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {TYPE: "namedtuple", "class": _class_path(type(value)), "items": [plain(part) for part in value]}
+        return {TYPE: "namedtuple", "class": _class_path(type(value)), "items": [plain(part, package) for part in value]}
     if isinstance(value, io.BytesIO):
         return {TYPE: "BytesIO", "value": value.getvalue(), "position": value.tell()}
     if isinstance(value, pathlib.PurePath):
@@ -82,7 +83,17 @@ def _tagged(value):
     for kind in (int, float, str, bytes):  # of a subclass: torch's version, an option's own class
         if isinstance(value, kind):
             return kind(value)
+    if package is not None and _is_holder(type(value), package):
+        return {TYPE: "object", "class": _class_path(type(value)), "state": plain(vars(value), package)}
     return value
+
+
+def _is_holder(kind, package):
+    """Whether an object of this class is no more than its attributes: it can be made from them, and no code is run."""
+    own = [name for base in kind.__mro__[:-1] for name in vars(base)]
+    return (kind.__module__.partition(".")[0] == package and kind.__mro__[-1] is object and "__slots__" not in own
+            and not any(base.__module__ == "builtins" for base in kind.__mro__[:-1]) and type(kind) is type
+            and not {"__del__", "__new__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"} & set(own))
 
 
 def _scalar(value):
@@ -102,12 +113,12 @@ def _array(array):
 _FACTORIES = {None: None, list: "list", dict: "dict", set: "set", int: "int", float: "float", str: "str"}
 
 
-def _defaultdict(value):
+def _defaultdict(value, package):
     factory = value.default_factory
     if factory is not None and factory not in _FACTORIES:
         return value
     return {TYPE: "defaultdict", "factory": _FACTORIES[factory],
-            "items": [[plain(key), plain(part)] for key, part in value.items()]}
+            "items": [[plain(key, package), plain(part, package)] for key, part in value.items()]}
 
 
 def _class_path(kind):
@@ -120,15 +131,15 @@ def _class_path(kind):
 
 # ---- back
 
-def restored(value):
+def restored(value, package=None):
     """What plain() was given. Nothing is imported and no code of a file is run: a class is found only where the program
-    has imported it, and only an enum or a named tuple."""
+    has imported it, and only an enum, a named tuple, or one of `package` whose objects are no more than their attributes."""
     kind = type(value)
     if isinstance(value, dict):
         if TYPE in value:
-            return _untagged(value)
+            return _untagged(value, package)
         if kind in (dict, collections.OrderedDict, collections.Counter):
-            parts = {key: restored(part) for key, part in value.items()}
+            parts = {key: restored(part, package) for key, part in value.items()}
             if all(parts[key] is part for key, part in value.items()):
                 return value
             made = value.copy()
@@ -137,16 +148,16 @@ def restored(value):
             made.update(parts)
             return made
     if kind in (list, tuple):
-        parts = [restored(part) for part in value]
+        parts = [restored(part, package) for part in value]
         return value if all(a is b for a, b in zip(parts, value)) else kind(parts)
     return value
 
 
-def _untagged(value):
+def _untagged(value, package):
     make = _MAKERS.get(value[TYPE])
     if make is None:
         raise Error(f"a value of type {value[TYPE]!r}, which this version of torchkeep does not know", "unsupported")
-    return make(value)
+    return make(value, package)
 
 
 def _imported(path, base, optional=False):
@@ -160,7 +171,7 @@ def _imported(path, base, optional=False):
     return found
 
 
-def _enum(value):
+def _enum(value, package):
     kind = _imported(value["class"], enum.Enum)
     if value["name"] in kind.__members__:
         return kind.__members__[value["name"]]
@@ -172,14 +183,14 @@ def _enum(value):
     raise Error(f"{value['class'].replace(':', '.')} has no member {value['name']!r}", "mismatch")
 
 
-def _namedtuple(value):
+def _namedtuple(value, package):
     kind, items = _imported(value["class"], tuple), value["items"]
     if len(getattr(kind, "_fields", ())) != len(items):
         raise Error(f"{value['class'].replace(':', '.')} has other fields here than in the file", "mismatch")
-    return tuple.__new__(kind, [restored(part) for part in items])
+    return tuple.__new__(kind, [restored(part, package) for part in items])
 
 
-def _ndarray(value):
+def _ndarray(value, package):
     import numpy
 
     if isinstance(value["value"], list):
@@ -187,61 +198,72 @@ def _ndarray(value):
     return value["value"].numpy().copy()
 
 
-def _numpy_random_state(value):
+def _numpy_random_state(value, package):
     import numpy
 
     made = numpy.random.RandomState()
-    made.set_state(restored(value["state"]))
+    made.set_state(restored(value["state"], package))
     return made
 
 
-def _numpy_generator(value):
+def _numpy_generator(value, package):
     import numpy
 
     name = value["state"]["bit_generator"]
     if name not in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"):
         raise Error(f"a NumPy generator of kind {name!r}", "unsupported")
     made = numpy.random.Generator(getattr(numpy.random, name)())
-    made.bit_generator.state = restored(value["state"])
+    made.bit_generator.state = restored(value["state"], package)
     return made
 
 
-def _lazy(value):
+def _lazy(value, package):
     parameter = torch_module().nn.parameter
     if value["kind"] == "buffer":
         return parameter.UninitializedBuffer(dtype=value["dtype"])
     return parameter.UninitializedParameter(dtype=value["dtype"])
 
 
-def _python_random(value):
+def _python_random(value, package):
     made = random.Random()
     made.setstate(value["state"])
     return made
 
 
-def _torch_generator(value):
+def _torch_generator(value, package):
     made = torch_module().Generator()
     made.set_state(value["state"])
     return made
 
 
-def _bytes_io(value):
+def _bytes_io(value, package):
     made = io.BytesIO(value["value"])
     made.seek(value["position"])
     return made
 
 
-def _default_dict(value):
+def _default_dict(value, package):
     factories = {name: kind for kind, name in _FACTORIES.items()}
     return collections.defaultdict(factories[value["factory"]],
-                                   [(restored(key), restored(part)) for key, part in value["items"]])
+                                   [(restored(key, package), restored(part, package)) for key, part in value["items"]])
+
+
+def _object(value, package):
+    kind = _imported(value["class"], object)
+    if package is None or not _is_holder(kind, package):
+        raise Error(f"the file has an object of {value['class'].replace(':', '.')}, which cannot be made from its attributes "
+                    "alone here", "refused")
+    made = object.__new__(kind)
+    vars(made).update(restored(value["state"], package))
+    return made
 
 
 _MAKERS = {
+    "object": _object,
     "enum": _enum, "namedtuple": _namedtuple, "ndarray": _ndarray, "numpy.RandomState": _numpy_random_state,
     "numpy.Generator": _numpy_generator, "random.Random": _python_random, "torch.Generator": _torch_generator,
     "BytesIO": _bytes_io, "uninitialized": _lazy, "defaultdict": _default_dict,
-    "deque": lambda value: collections.deque([restored(part) for part in value["items"]], value["maxlen"]),
-    "path": lambda value: pathlib.Path(value["value"]),
-    "range": lambda value: range(*value["items"]), "slice": lambda value: slice(*value["items"]),
+    "deque": lambda value, package: collections.deque([restored(part, package) for part in value["items"]], value["maxlen"]),
+    "path": lambda value, package: pathlib.Path(value["value"]),
+    "range": lambda value, package: range(*value["items"]), "slice": lambda value, package: slice(*value["items"]),
 }
