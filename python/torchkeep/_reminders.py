@@ -27,7 +27,7 @@ class OptimizerWatch:
         """To be called when everything is tracked."""
         global _hook
         self._own = {id(part) for adapter in self._adapters.values() for part in _optimizers_in(adapter)}
-        self._were_covered = {name for name, one in self._optimizers() if not one.strangers(self._tensors())}
+        self._were_covered = {name for name, one in self._optimizers() if not one.untracked(self._tensors())}
         self._is_open = True
         _watches.add(self)
         if _hook is None and torch_module() is not None:
@@ -92,7 +92,7 @@ class OptimizerWatch:
 
     def _replaced_parameters(self):
         for name, one in self._optimizers():
-            unknown = one.strangers(self._tensors()) if name in self._were_covered else ()
+            unknown = one.untracked(self._tensors()) if name in self._were_covered else ()
             if unknown:
                 self._were_covered.discard(name)
                 yield (f"optimizer '{name}' trains what is no longer in a tracked module, so its values will not be saved: "

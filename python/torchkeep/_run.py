@@ -8,12 +8,16 @@ import sys
 import threading
 import warnings
 import weakref
+from collections.abc import Mapping
 
 from . import _core, _state
+from ._accumulation import Accumulation
+from ._adapter import outside
 from ._errors import InvalidArgumentError
 from ._generators import Generators
 from ._reminders import OptimizerWatch, moves, tracked_tensors
 from ._signals import StopSignals
+from ._values import Value, Values
 
 logger = logging.getLogger("torchkeep")
 
@@ -73,7 +77,7 @@ def _tell_by_default(event):
         if logs:
             level = logging.ERROR if event.kind == "save_failed" else logging.WARNING
             logger.log(level, event.message, exc_info=event.error)
-        warnings.warn(event.message, RunWarning, stacklevel=4)  # this, _reporter's, the method, its caller
+        warnings.warn(event.message, RunWarning, stacklevel=outside())
     elif event.kind in ("saved", "pruned") or (logs and logger.isEnabledFor(logging.INFO)):
         logger.info(event.message)
     elif sys.stderr is not None:
@@ -146,7 +150,10 @@ class Run:
         self.directory = os.fspath(directory)
         self._engine = _core.Engine(self.directory, options, _reporter(on_event))
         self._options = options
-        self._modules = []  # [(tracked name, module)]
+        self._context = _state.Context(self._engine_warn())
+        self._modules = self._context.modules  # [(tracked name, module)]
+        self._values = Values()
+        self._accumulation = None if gradients else Accumulation()
         self._adapters = {}
         self._warned = set()
         self._completed = False  # what the run itself tracks is tracked
@@ -162,32 +169,64 @@ class Run:
 
     # ---- tracking
 
-    def track(self, named=None, /, **objects):
+    def track(self, *named, **objects):
         """Adds objects to every checkpoint, each under its name.
 
         What they can be: a module (also compiled or DDP-wrapped), an optimizer (its parameters are named
         "<tracked module>.<name>" in the file, whatever the order of the calls), a learning rate scheduler, a
-        ResumableSampler, a torch.Generator or NumPy generator, a tensor (restored in place), or any object with
-        state_dict() and load_state_dict(): GradScaler, StatefulDataLoader, your own. A dict takes names that are no
-        Python names. Raises torchkeep.Error (invalid_argument) for a name that is taken or reserved, and after resume().
+        ResumableSampler, a generator of torch, NumPy or Python, a tensor (restored in place), or any object with
+        state_dict() and load_state_dict(): GradScaler, StatefulDataLoader, your own. Plain data too: a list, a dict, a set
+        or an array is restored in place, a number, a string or None is read and written as `run.values[name]`. What is
+        None may be missing in a checkpoint. A dict as the only argument takes names that are no Python names. Raises
+        torchkeep.Error (invalid_argument) for a name that is taken or reserved, and after resume().
         """
-        for name, thing in {**(named or {}), **objects}.items():
+        for name, thing in {**_named(named), **objects}.items():
             if name in _FRONT_ENTRIES:
                 raise InvalidArgumentError(f"'{name}' is an entry of every checkpoint; choose another name")
-            adapter = _state.adapter_for(name, thing, self._modules, self._engine_warn())
-            self._engine.track(name, adapter, True)
+            adapter = _state.adapter_for(name, thing, self._context)
+            self._engine.track(name, adapter, thing is not None)
             self._adapters[name] = adapter
-            if isinstance(adapter, _state.Module):
-                self._modules.append((name, adapter.module))
+            if isinstance(adapter, Value):
+                self._values._add(name, adapter)
             if isinstance(adapter, _state.Optimizer) and self._options["role"] == "writer":
                 self._add_gate(name, adapter.optimizer)
 
     def _add_gate(self, name, optimizer):
-        engine = self._engine
+        engine, carried = self._engine, self._carried
+
+        def before_step(*_):
+            engine.gate(name)
+            carried(name, optimizer)
+
         try:
-            self._gates.append(optimizer.register_step_pre_hook(lambda *_: engine.gate(name)))
+            self._gates.append(optimizer.register_step_pre_hook(before_step))
         except AttributeError:  # it has no hooks: then every save copies what it writes
             pass
+
+    @property
+    def _carried(self):
+        """Says once when gradients of before a finish_step() are used. It does not hold the run."""
+        accumulation, engine, warned = self._accumulation, self._engine, self._warned
+
+        def look(name, optimizer):
+            if accumulation is not None and accumulation.carried(name, optimizer) and "gradients" not in warned:
+                warned.add("gradients")
+                engine.warn(f"'{name}' uses gradients that were accumulated over a finish_step(), which are not saved: a run "
+                            "that is resumed there lacks them. Call finish_step() once for each step of the optimizer, or "
+                            "open the run with gradients=True")
+
+        return look
+
+    @property
+    def values(self):
+        """The plain values that are tracked, by name: what a number or a string is after resume(), and what the next
+        checkpoint has of it.
+
+            run.track(best=float("inf"))
+            ...
+            run.values["best"] = min(run.values["best"], loss)
+        """
+        return self._values
 
     def _engine_warn(self):
         engine = self._engine
@@ -208,7 +247,13 @@ class Run:
             self._completed = True
             for message in self._completeness():
                 self._engine.warn(message)
+        tracked = _state.recorded(self._adapters)
+        self._engine.on_provenance(lambda provenance: self._context.note({}, provenance))
         step = self._engine.resume()
+        # What the checkpoint overrides stays what the run was asked for.
+        kept = {name: {**own, **{key: value for key, value in self._context.recorded.get(name, {}).items()
+                                 if key == "hyperparameters"}} for name, own in tracked.items()}
+        self._engine.add_provenance({"tracked": kept})
         if self._options["role"] == "writer":
             self._watch.open()
         if self._options["rng"] and torch is not None and step > 0:
@@ -259,6 +304,9 @@ class Run:
         plain = {name: _plain(name, value) for name, value in metrics.items()}
         for message in (*self._unattended_samplers(), *self._watch.finish_step()):
             self._engine.warn(message)
+        if self._accumulation is not None:
+            self._accumulation.finish({name: one.optimizer for name, one in self._adapters.items()
+                                       if isinstance(one, _state.Optimizer)})
         number = before + 1 if step is None else step
         try:
             self._engine.finish_step(number, plain)
@@ -366,7 +414,7 @@ class Run:
         adapters = self._adapters.items()
         optimizers = [(name, one) for name, one in adapters if isinstance(one, _state.Optimizer)]
         for name, one in optimizers:
-            unknown = one.strangers(tracked_tensors(self._adapters))
+            unknown = one.untracked(tracked_tensors(self._adapters))
             if unknown:
                 count = "a parameter" if len(unknown) == 1 else f"{len(unknown)} parameters"
                 yield (f"optimizer '{name}' trains {count} that are in no tracked module, so their values will not be "
@@ -390,6 +438,14 @@ class Run:
                 self._warned.add(name)
                 yield (f"'{name}' drew samples, but nothing says which were used, so its saved position stands still: loop "
                        "over torchkeep.batches(loader), or call sampler.advance(n)")
+
+
+def _named(arguments):
+    """The names and objects of a call of track()."""
+    if len(arguments) <= 1 and all(isinstance(one, Mapping) for one in arguments):
+        return dict(*arguments)
+    names = _state.likely_names(arguments)
+    raise InvalidArgumentError(f"track() takes objects by their names in the checkpoint: write run.track({names})")
 
 
 def _close(engine, signals, watch, gates, thread):

@@ -47,6 +47,7 @@ struct Engine::Impl {
   Saver saver;
   std::vector<TrackedItem> items;
   Value provenance = Value::mapping(Kind::dict);
+  std::function<void(const Value&)> look_at_provenance;  ///< of a checkpoint
 
   std::deque<Event> events;  ///< not told yet
   bool in_call = false;

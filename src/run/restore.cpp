@@ -54,16 +54,45 @@ void warn_about_entries(const std::vector<TrackedItem>& items, const Value& chec
   }
 }
 
-void make(const std::vector<std::function<void()>>& changes, const std::string& file) {
-  std::size_t done = 0;
-  try {
-    for (; done < changes.size(); ++done) changes[done]();
-  } catch (const Error& error) {
-    if (done == 0) throw;
-    throw Error(error.code(), error.message() + "; what was tracked before it is restored already: do not train on",
-                error.where())
-        .at(at_file(file))
-        .caused_by(error.cause());
+/// Puts back what the changes up to this one did, the last one first; false when one of them cannot.
+bool undo(const std::vector<Change>& changes, std::size_t last) {
+  for (std::size_t i = last + 1; i-- > 0;) {
+    if (!changes[i].undo) return false;
+    try {
+      changes[i].undo();
+    } catch (const Error&) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/// The same change, whose errors say where in the file the state is.
+Change named(Change change, const Where& where) {
+  change.make = [make = std::move(change.make), where] {
+    try {
+      make();
+    } catch (const Error& error) {
+      throw error.at(where);
+    }
+  };
+  return change;
+}
+
+void make(const std::vector<Change>& changes, const std::string& file) {
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    try {
+      changes[i].make();
+    } catch (const Error& error) {
+      const bool undone = undo(changes, i);
+      if (!undone && i == 0) throw;
+      throw Error(error.code(),
+                  error.message() + (undone ? "; nothing was changed"
+                                            : "; what was tracked before it is restored already: do not train on"),
+                  error.where())
+          .at(at_file(file))
+          .caused_by(error.cause());
+    }
   }
 }
 
@@ -91,7 +120,7 @@ Value capture(const TrackedItem& item) {
 
 void restore(const std::vector<TrackedItem>& items, const RunOptions& options, const Value& checkpoint,
              const std::function<void(std::string)>& warn) {
-  std::vector<std::function<void()>> changes;
+  std::vector<Change> changes;
   std::size_t unchecked = 0;  // of the changes; they stand first
   std::vector<Error> errors;
   std::vector<std::string> missing;
@@ -102,9 +131,10 @@ void restore(const std::vector<TrackedItem>& items, const RunOptions& options, c
       continue;
     }
     try {
-      auto change = item.tracked.prepare(*state);
-      const auto place =
-          item.tracked.checks ? changes.end() : changes.begin() + static_cast<std::ptrdiff_t>(unchecked++);
+      Change change = named(item.tracked.prepare(*state), state->where());
+      const auto place = item.tracked.checks && change.checked
+                             ? changes.end()
+                             : changes.begin() + static_cast<std::ptrdiff_t>(unchecked++);
       changes.insert(place, std::move(change));
     } catch (const Error& error) {
       // The file, not what is tracked: recover() then looks at the next older one.
