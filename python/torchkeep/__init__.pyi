@@ -4,7 +4,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, Literal
 
-_Path = str | os.PathLike[str]
+_Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Progress = bool | Callable[[int, int], object]
 _Code = Literal["not_found", "corrupt", "unsupported", "refused", "mismatch", "io", "busy", "invalid_argument"]
 

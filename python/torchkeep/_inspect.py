@@ -107,7 +107,7 @@ class Checkpoint(collections.abc.Mapping):
     """What is in a checkpoint file, as a mapping; `print` shows it as a tree. Made by `torchkeep.inspect`."""
 
     def __init__(self, path):
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         #: Plain Python data with a TensorInfo for every tensor.
         self.content = _core.look(self.path)
 
@@ -197,4 +197,4 @@ def verify(path, *, progress=False):
     from ._progress import bar
 
     with bar(progress, "verifying", path) as move:
-        _core.verify(os.fspath(path), move)
+        _core.verify(path, move)

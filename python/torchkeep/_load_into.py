@@ -34,7 +34,7 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
     """
     if not objects:
         raise InvalidArgumentError("expected objects to load into: load_into(path, model=model, ...)")
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     modules = []
     adapters = {name: _state.adapter_for(name, thing, modules, _ignore) for name, thing in objects.items()}
     modules += [(name, one.module) for name, one in adapters.items() if isinstance(one, _state.Module)]

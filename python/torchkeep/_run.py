@@ -127,7 +127,7 @@ class Run:
         for name, choices in _CHOICES.items():
             if options[name] not in choices:
                 raise InvalidArgumentError(f"expected {name} to be one of {', '.join(choices)}; found {options[name]!r}")
-        self.directory = os.fspath(directory)
+        self.directory = os.fsdecode(directory)
         self._engine = _core.Engine(self.directory, options, _reporter(on_event))
         self._options = options
         self._modules = []  # [(tracked name, module)]
@@ -370,19 +370,19 @@ class CheckpointFile:
 
 def checkpoints(directory):
     """The checkpoints in a run directory, oldest first."""
-    return [CheckpointFile(*one) for one in _core.list_checkpoints(os.fspath(directory))]
+    return [CheckpointFile(*one) for one in _core.list_checkpoints(directory)]
 
 
 def find_checkpoint(directory, name="last", *, metric=None, best="min"):
     """The path of a checkpoint: "last", "best" (by the run's best_metric, or by `metric` and `best`), or a step."""
-    return _core.find_checkpoint(os.fspath(directory), str(name), metric, best)
+    return _core.find_checkpoint(directory, str(name), metric, best)
 
 
 def pin(directory, step):
     """Keeps the checkpoint of a step whatever the run's options say, also while it is running."""
-    _core.pin(os.fspath(directory), step)
+    _core.pin(directory, step)
 
 
 def unpin(directory, step):
     """Removes a pin; False when there was none."""
-    return _core.unpin(os.fspath(directory), step)
+    return _core.unpin(directory, step)
