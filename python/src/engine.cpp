@@ -114,6 +114,9 @@ RunOptions options_from(const nb::dict& given) {
   options.resume = choice == "required" ? Resume::required : choice == "never" ? Resume::never : Resume::if_any;
   reader.take("role", choice = "writer");
   options.role = choice == "reader" ? Role::reader : Role::writer;
+  reader.take("lock", choice = "required");
+  options.lock = choice == "if_available" ? Locking::if_available : Locking::required;
+  options.spelling = Spelling::python;
   return options;
 }
 

@@ -28,7 +28,8 @@ std::string to_path(nb::handle path) {
     PyObject* const encoded = PyUnicode_EncodeFSDefault(name.ptr());
     if (encoded == nullptr && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError) != 0) {
       PyErr_Clear();
-      throw Error(Code::invalid_argument, "expected a path that os.fsencode takes, found " + to_text(nb::repr(name).ptr()));
+      throw Error(Code::invalid_argument,
+                  "expected a path that os.fsencode takes, found " + to_text(nb::repr(name).ptr()));
     }
     name = own(encoded);
   }

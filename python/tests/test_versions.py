@@ -16,7 +16,7 @@ SOURCES = sorted(pathlib.Path(torchkeep.__file__).parent.glob("*.py*"))
 STANDARD = set("""
     collections.abc collections.abc.Callable collections.abc.Iterable collections.abc.Iterator
     collections.abc.Mapping collections.abc.Sequence contextlib.contextmanager dataclasses.dataclass html.escape
-    inspect.signature logging.getLogger os.PathLike os.execv os.fspath os.getpid os.kill os.path os.path.basename
+    inspect.signature itertools.islice logging.getLogger os.PathLike os.execv os.fsdecode os.fspath os.getpid os.kill os.path os.path.basename
     os.path.exists os.path.join pickle.UnpicklingError platform.python_version random.Random random.getstate
     random.setstate signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
     signal.default_int_handler signal.getsignal signal.signal sys.argv sys.exit sys.modules sys.stderr
@@ -30,7 +30,8 @@ C_INTERFACE = set("""
     PyBytes_AS_STRING PyBytes_FromStringAndSize PyBytes_GET_SIZE PyBytes_Type PyCallable_Check PyCapsule_GetPointer
     PyCapsule_IsValid PyCapsule_New PyComplex_FromDoubles PyComplex_ImagAsDouble PyComplex_RealAsDouble
     PyComplex_Type PyDict_Check PyDict_CheckExact PyDict_GET_SIZE PyDict_GetItemWithError PyDict_New PyDict_Next
-    PyDict_SetItem PyDict_Type PyErr_CheckSignals PyErr_Clear PyErr_Occurred PyErr_SetObject PyExc_Exception
+    PyDict_SetItem PyDict_Type PyErr_CheckSignals PyErr_Clear PyErr_ExceptionMatches PyErr_Occurred
+    PyErr_SetObject PyExc_Exception PyExc_UnicodeDecodeError PyExc_UnicodeEncodeError PyOS_FSPath
     PyFloat_AS_DOUBLE PyFloat_Check PyFloat_FromDouble PyFloat_Type PyFrozenSet_New PyFrozenSet_Type PyGC_Disable
     PyGC_Enable PyImport_GetModuleDict PyList_Append PyList_Check PyList_GET_ITEM PyList_GET_SIZE PyList_New
     PyList_Type PyLong_AsLongLong PyLong_AsLongLongAndOverflow PyLong_AsVoidPtr PyLong_Check PyLong_CheckExact
@@ -39,7 +40,8 @@ C_INTERFACE = set("""
     PyObject_Str PyObject_Vectorcall PySequence_Fast PySequence_Fast_GET_ITEM PySequence_Fast_GET_SIZE PySet_New
     PySet_Type PyTuple_Check PyTuple_GET_ITEM PyTuple_GET_SIZE PyTuple_New PyTuple_SET_ITEM PyTuple_Type
     PyUnicode_AsEncodedString PyUnicode_AsUTF8AndSize PyUnicode_Check PyUnicode_CheckExact
-    PyUnicode_CompareWithASCIIString PyUnicode_DecodeUTF8 PyUnicode_InternFromString PyUnicode_Type Py_DECREF
+    PyUnicode_CompareWithASCIIString PyUnicode_DecodeFSDefaultAndSize PyUnicode_DecodeUTF8 PyUnicode_EncodeFSDefault
+    PyUnicode_InternFromString PyUnicode_Type Py_DECREF
     Py_False Py_IsInitialized Py_None Py_REFCNT Py_TYPE Py_True Py_ssize_t _PyObject_GetDictPtr _Py_IsFinalizing
 """.split())
 

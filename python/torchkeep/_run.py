@@ -17,7 +17,8 @@ from ._signals import StopSignals
 logger = logging.getLogger("torchkeep")
 
 _FRONT_ENTRIES = ("rng", "gradients")
-_CHOICES = {"best": ("min", "max"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader")}
+_CHOICES = {"best": ("min", "max"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader"),
+            "lock": ("required", "if_available")}
 
 
 class RunWarning(UserWarning):
@@ -106,6 +107,8 @@ class Run:
         background: write checkpoints while the training goes on; False: finish_step() returns when the file is there.
         staging_limit: bytes that a save may copy aside at once; beyond, the training waits. None: a quarter of the
             machine's memory.
+        lock: "required", or "if_available": on a file system without locks (some network and user-space ones) write too;
+            nothing keeps a second process from writing there at the same time then.
         on_event: called with every Event; None: warnings go to `warnings`, the rest to the logger "torchkeep".
 
     Raises:
@@ -115,13 +118,14 @@ class Run:
     def __init__(self, directory, *, save_every=0, save_seconds=0.0, keep_last=3, keep_every=0, keep_best=0,
                  best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(),
                  any_devices=False, rng=True, gradients=False, signals=True, durable=True, read_back=True,
-                 stop_after_failures=0, verify_first=False, background=True, staging_limit=None, on_event=None):
+                 stop_after_failures=0, verify_first=False, background=True, staging_limit=None, lock="required",
+                 on_event=None):
         options = {"save_every": save_every, "save_seconds": float(save_seconds), "keep_last": keep_last,
                    "keep_every": keep_every, "keep_best": keep_best, "best_metric": best_metric, "best": best,
                    "resume": resume, "role": role, "may_be_missing": list(may_be_missing),
                    "any_devices": any_devices, "rng": rng, "gradients": gradients, "durable": durable,
                    "read_back": read_back, "stop_after_failures": stop_after_failures, "verify_first": verify_first,
-                   "background": background}
+                   "background": background, "lock": lock}
         if staging_limit is not None:
             options["staging_limit"] = staging_limit
         for name, choices in _CHOICES.items():

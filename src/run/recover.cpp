@@ -50,7 +50,7 @@ void set_aside(Fs& fs, const std::string& directory, Damaged& damaged) {
   try {
     int number = 1;
     std::string path = in_directory(directory, names::broken(damaged.step, number));
-    while (fs.status(path)) path = in_directory(directory, names::broken(damaged.step, ++number));
+    while (fs.entry(path)) path = in_directory(directory, names::broken(damaged.step, ++number));
     fs.rename(damaged.path, path);
     damaged.path = path;
   } catch (const Error& error) {

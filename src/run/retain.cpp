@@ -16,6 +16,7 @@
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
 
+#include "entries.h"
 #include "places.h"
 
 namespace torchkeep {
@@ -70,9 +71,9 @@ bool remove_checkpoint(Fs& fs, const std::string& directory, std::int64_t step) 
   const std::string path = in_directory(directory, names::checkpoint(step));
   const std::string doomed = in_directory(directory, names::doomed(step));
   const std::string pin = in_directory(directory, names::pin(step));
-  if (fs.status(pin)) return false;
+  if (fs.entry(pin)) return false;
   fs.rename(path, doomed);  // 1
-  if (fs.status(pin)) {     // 2
+  if (fs.entry(pin)) {      // 2
     fs.rename(doomed, path);
     return false;
   }
@@ -86,7 +87,8 @@ void restore_doomed(Fs& fs, const std::string& directory) {
     if (!step) continue;
     const std::string doomed = in_directory(directory, name);
     const std::string path = in_directory(directory, names::checkpoint(*step));
-    if (fs.status(path))
+    if (!may_be_checkpoint(fs, doomed)) continue;
+    if (fs.entry(path))
       fs.remove(doomed);  // that step was reached and saved once more
     else
       fs.rename(doomed, path);

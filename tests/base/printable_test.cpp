@@ -18,7 +18,10 @@ TEST(Printable, UnicodeStaysAndWhatIsNoUtf8IsEscapedByteByByte) {
 
 TEST(Printable, NothingMovesTheCursorOrTurnsTheDirection) {
   EXPECT_EQ(printable("\x1b[2J\r\x7f"), "\\x1b[2J\\x0d\\x7f");
-  EXPECT_EQ(printable("a\xe2\x80\xae" "b\xc2\x9b"), "a\\xe2\\x80\\xae" "b\\xc2\\x9b");
+  EXPECT_EQ(printable("a\xe2\x80\xae"
+                      "b\xc2\x9b"),
+            "a\\xe2\\x80\\xae"
+            "b\\xc2\\x9b");
   EXPECT_EQ(printable(std::string("a\0b", 3)), "a\\x00b");
   EXPECT_EQ(printable("a\tb\n"), "a\\tb\\n");
   EXPECT_EQ(printable("a\tb\n\r", Lines::keep), "a\tb\n\\x0d");
@@ -34,8 +37,9 @@ TEST(Printable, OfEveryPairOfBytesIsAFixedPoint) {
 }
 
 TEST(Printable, AnErrorShowsNamesAndKeepsTheirBytesInItsPlace) {
-  const Error error(Code::corrupt, "expected 'a\x1b', found '\xff'\nand more",
-                    {.file = "caf\xe9/x\n.pt", .record = std::string("r\0\xe4", 3), .offset = 3, .key = "k\xed\xb2\x80"});
+  const Error error(
+      Code::corrupt, "expected 'a\x1b', found '\xff'\nand more",
+      {.file = "caf\xe9/x\n.pt", .record = std::string("r\0\xe4", 3), .offset = 3, .key = "k\xed\xb2\x80"});
   EXPECT_STREQ(error.what(),
                "caf\\xe9/x\\n.pt: r\\x00\\xe4 at byte 3: key 'k\\xed\\xb2\\x80': expected 'a\\x1b', found '\\xff'\nand "
                "more");
