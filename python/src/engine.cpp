@@ -62,7 +62,7 @@ std::function<void(const Event&)> listener(nb::object callback) {
     // What a listener raises is not the engine's to handle: it comes out of the call that led to the event.
     const nb::gil_scoped_acquire gil;
     nb::handle(callback.get())(from_text(kind_name(event.kind)), from_text(event.message), event.step,
-                               from_text(event.path), event.bytes, event.seconds, event.count, event.is_warning(),
+                               from_path(event.path), event.bytes, event.seconds, event.count, event.is_warning(),
                                event.blocked_seconds, event.staged_bytes,
                                event.error ? exception_of(*event.error) : nb::object(nb::none()));
   };
@@ -79,7 +79,7 @@ class OptionReader {
       place = nb::cast<T>(given_[name]);
     } catch (const nb::cast_error&) {
       throw Error(Code::invalid_argument,
-                  std::string("the option ") + name + " cannot be " + nb::cast<std::string>(nb::repr(given_[name])));
+                  std::string("the option ") + name + " cannot be " + to_text(nb::repr(given_[name]).ptr()));
     }
   }
 
@@ -117,6 +117,9 @@ RunOptions options_from(const nb::dict& given) {
   options.resume = choice == "required" ? Resume::required : choice == "never" ? Resume::never : Resume::if_any;
   reader.take("role", choice = "writer");
   options.role = choice == "reader" ? Role::reader : Role::writer;
+  reader.take("lock", choice = "required");
+  options.lock = choice == "if_available" ? Locking::if_available : Locking::required;
+  options.spelling = Spelling::python;
   return options;
 }
 
@@ -216,7 +219,8 @@ class PyEngine {
   }
 
  public:
-  PyEngine(const std::string& directory, const nb::dict& given, nb::object on_event) : fs_(posix_fs(), watch_) {
+  PyEngine(nb::handle in, const nb::dict& given, nb::object on_event) : fs_(posix_fs(), watch_) {
+    const std::string directory = to_path(in);
     RunOptions options = options_from(given);
     options.on_event = listener(std::move(on_event));
     options.fs = &fs_;
@@ -329,7 +333,7 @@ class PyEngine {
 
 void bind_engine(nb::module_& module) {
   nb::class_<PyEngine>(module, "Engine")
-      .def(nb::init<const std::string&, const nb::dict&, nb::object>(), nb::arg("directory"), nb::arg("options"),
+      .def(nb::init<nb::handle, const nb::dict&, nb::object>(), nb::arg("directory"), nb::arg("options"),
            nb::arg("on_event"))
       .def("track", &PyEngine::track, nb::arg("name"), nb::arg("adapter"), nb::arg("required"))
       .def("gate", &PyEngine::gate, nb::arg("name"))

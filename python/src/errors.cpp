@@ -11,6 +11,10 @@ nb::object text_or_none(const std::string& text) {
   return text.empty() ? nb::object(nb::none()) : from_text(text);
 }
 
+nb::object path_or_none(const std::string& path) {
+  return path.empty() ? nb::object(nb::none()) : from_path(path);
+}
+
 std::string text_at(const nb::object& object, const char* name) {
   const nb::object text = object.attr(name);
   return text.is_none() ? std::string() : to_text(text.ptr());
@@ -61,7 +65,7 @@ nb::object exception_of(const Error& error) {
   const nb::object offset = where.offset ? nb::object(nb::int_(*where.offset)) : nb::object(nb::none());
   const nb::object exception =
       nb::module_::import_("torchkeep._errors")
-          .attr("make")(from_text(to_string(error.code())), from_text(error.message()), text_or_none(where.file),
+          .attr("make")(from_text(to_string(error.code())), from_text(error.message()), path_or_none(where.file),
                         text_or_none(where.record), offset, text_or_none(where.key), error.system_error(),
                         from_text(error.what()));
   set_cause(exception, error.cause());
@@ -76,11 +80,12 @@ void set_python_error(const Error& error) {
 Error error_from_python(const nb::python_error& caught, Code fallback) {
   const nb::object exception = nb::borrow(caught.value());
   if (!nb::isinstance(exception, nb::module_::import_("torchkeep._errors").attr("Error"))) {
-    const std::string type = nb::cast<std::string>(nb::str(caught.type().attr("__name__")));
+    const std::string type = to_text(nb::str(caught.type().attr("__name__")).ptr());
     return Error(fallback, type + ": " + message_of(exception))
         .caused_by(std::make_exception_ptr(nb::python_error(caught)));
   }
-  Where where{.file = text_at(exception, "file"),
+  const nb::object file = exception.attr("file");
+  Where where{.file = file.is_none() ? std::string() : to_path(file),
               .record = text_at(exception, "record"),
               .offset = std::nullopt,
               .key = text_at(exception, "key")};

@@ -4,7 +4,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import IO, Any, Literal
 
-_Path = str | os.PathLike[str]
+_Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Progress = bool | Callable[[int, int], object]
 _Code = Literal["not_found", "corrupt", "unsupported", "refused", "mismatch", "io", "busy", "invalid_argument"]
 
@@ -95,7 +95,8 @@ class Run:
                  role: Literal["writer", "reader"] = ..., may_be_missing: Iterable[str] = ..., any_devices: bool = ..., rng: bool = ...,
                  gradients: bool = ..., signals: bool = ..., durable: bool = ..., read_back: bool = ...,
                  stop_after_failures: int = ..., verify_first: bool = ..., background: bool = ...,
-                 staging_limit: int | None = ..., on_event: Callable[[Event], object] | None = ...) -> None: ...
+                 staging_limit: int | None = ..., lock: Literal["required", "if_available"] = ...,
+                 on_event: Callable[[Event], object] | None = ...) -> None: ...
     def track(self, *named: Mapping[str, Any], **objects: Any) -> None: ...
     @property
     def values(self) -> MutableMapping[str, Any]: ...

@@ -22,7 +22,8 @@ from ._values import Value, Values
 logger = logging.getLogger("torchkeep")
 
 _FRONT_ENTRIES = ("rng", "gradients")
-_CHOICES = {"best": ("min", "max"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader")}
+_CHOICES = {"best": ("min", "max"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader"),
+            "lock": ("required", "if_available")}
 
 
 class RunWarning(UserWarning):
@@ -123,6 +124,8 @@ class Run:
         background: write checkpoints while the training goes on; False: finish_step() returns when the file is there.
         staging_limit: bytes that a save may copy aside at once; beyond, the training waits. None: a quarter of the
             machine's memory.
+        lock: "required", or "if_available": on a file system without locks (some network and user-space ones) write too;
+            nothing keeps a second process from writing there at the same time then.
         on_event: called with every Event, when the work of the call that led to it is done; what it raises comes out of
             that call. None: warnings go to `warnings`; start, stop and end are a line each on stderr; where logging is
             set up, all of it goes to the logger "torchkeep".
@@ -134,20 +137,21 @@ class Run:
     def __init__(self, directory, *, save_every=0, save_seconds=0.0, save_on_best=False, keep_last=3, keep_every=0,
                  keep_best=0, best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(),
                  any_devices=False, rng=True, gradients=False, signals=True, durable=True, read_back=True,
-                 stop_after_failures=5, verify_first=False, background=True, staging_limit=None, on_event=None):
+                 stop_after_failures=5, verify_first=False, background=True, staging_limit=None, lock="required",
+                 on_event=None):
         options = {"save_every": save_every, "save_seconds": float(save_seconds),
                    "save_on_best": save_on_best, "keep_last": keep_last,
                    "keep_every": keep_every, "keep_best": keep_best, "best_metric": best_metric, "best": best,
                    "resume": resume, "role": role, "may_be_missing": list(may_be_missing),
                    "any_devices": any_devices, "rng": rng, "gradients": gradients, "durable": durable,
                    "read_back": read_back, "stop_after_failures": stop_after_failures, "verify_first": verify_first,
-                   "background": background}
+                   "background": background, "lock": lock}
         if staging_limit is not None:
             options["staging_limit"] = staging_limit
         for name, choices in _CHOICES.items():
             if options[name] not in choices:
                 raise InvalidArgumentError(f"expected {name} to be one of {', '.join(choices)}; found {options[name]!r}")
-        self.directory = os.fspath(directory)
+        self.directory = os.fsdecode(directory)
         self._engine = _core.Engine(self.directory, options, _reporter(on_event))
         self._options = options
         self._context = _state.Context(self._engine_warn())
@@ -490,19 +494,19 @@ class CheckpointFile:
 
 def checkpoints(directory):
     """The checkpoints in a run directory, oldest first."""
-    return [CheckpointFile(*one) for one in _core.list_checkpoints(os.fspath(directory))]
+    return [CheckpointFile(*one) for one in _core.list_checkpoints(directory)]
 
 
 def find_checkpoint(directory, name="last", *, metric=None, best="min"):
     """The path of a checkpoint: "last", "best" (by the run's best_metric, or by `metric` and `best`), or a step."""
-    return _core.find_checkpoint(os.fspath(directory), str(name), metric, best)
+    return _core.find_checkpoint(directory, str(name), metric, best)
 
 
 def pin(directory, step):
     """Keeps the checkpoint of a step whatever the run's options say, also while it is running."""
-    _core.pin(os.fspath(directory), step)
+    _core.pin(directory, step)
 
 
 def unpin(directory, step):
     """Removes a pin; False when there was none."""
-    return _core.unpin(os.fspath(directory), step)
+    return _core.unpin(directory, step)

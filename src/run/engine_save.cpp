@@ -6,6 +6,7 @@
 #include <torchkeep/run/names.h>
 
 #include "engine_impl.h"
+#include "entries.h"
 #include "provenance.h"
 
 namespace torchkeep {
@@ -154,7 +155,7 @@ void Engine::Impl::prune() {
     }
     for (const std::string& name : fs.list(directory)) {
       const auto end = names::parse_finished(name);
-      if (end && *end != *saved) fs.remove(path_of(name));
+      if (end && *end != *saved && is_file(fs, path_of(name))) fs.remove(path_of(name));
     }
   } catch (const Error& error) {
     warn(fmt::format("old checkpoints could not all be removed: {}", error.what()));

@@ -2,6 +2,7 @@
 // How a run ends: at its last step, when a stop is asked for, or when saving has become impossible.
 #include <fmt/format.h>
 
+#include <torchkeep/files/publish.h>
 #include <torchkeep/run/names.h>
 
 #include "engine_impl.h"
@@ -51,7 +52,7 @@ void Engine::Impl::finish(bool complete) {
 
 void Engine::Impl::mark_finished() {
   try {
-    fs.open_write(path_of(names::finished(step)))->close();
+    mark(fs, path_of(names::finished(step)));
   } catch (const Error& error) {
     warn(fmt::format("the end of the run could not be noted: {}", error.what()));
   }

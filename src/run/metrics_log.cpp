@@ -11,6 +11,7 @@
 #include <torchkeep/files/publish.h>
 #include <torchkeep/run/names.h>
 
+#include "entries.h"
 #include "places.h"
 
 namespace torchkeep {
@@ -114,7 +115,7 @@ std::string MetricsLog::rewind(std::int64_t step) {
 void MetricsLog::cut(std::int64_t step) {
   file_.reset();
   size_ = 0;
-  if (!fs_.status(path_)) return;
+  if (!is_file(fs_, path_)) return;  // what else stands there is reported by the first append
   const auto file = fs_.open_read(path_);
   std::string text(static_cast<std::size_t>(file->size()), '\0');
   file->read_at(0, std::as_writable_bytes(std::span(text)));
@@ -127,7 +128,7 @@ void MetricsLog::cut(std::int64_t step) {
     if (found && *found <= step) kept += line;
     begin = newline + 1;
   }
-  if (kept != text) publish(fs_, path_, as_bytes(kept));
+  if (kept != text) publish(fs_, path_, as_bytes(kept), {.replace_link = true});
   size_ = kept.size();
 }
 
@@ -167,8 +168,8 @@ void MetricsLog::flush(bool sync) {
   }
   if (pending_.empty() && !sync) return;
   if (!file_) {
-    const bool is_new = !fs_.status(path_);
-    file_ = fs_.open_write(path_);
+    const bool is_new = !fs_.entry(path_);
+    file_ = open_log(fs_, path_);
     if (is_new) fs_.sync_directory(directory_);
   }
   if (!pending_.empty()) {

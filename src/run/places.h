@@ -6,7 +6,6 @@
 #include <string_view>
 
 #include <torchkeep/base/error.h>
-#include <torchkeep/files/fs.h>
 
 namespace torchkeep {
 
@@ -14,16 +13,6 @@ inline std::string in_directory(const std::string& directory, std::string_view n
   std::string path = directory;
   if (!path.ends_with('/')) path += '/';
   return path.append(name);
-}
-
-/// True for a regular file, also behind a link; false for what is none or cannot be looked at.
-inline bool is_file(Fs& fs, const std::string& path) {
-  try {
-    const auto status = fs.status(path);
-    return status && status->kind == FileKind::regular;
-  } catch (const Error&) {
-    return false;
-  }
 }
 
 inline Where at_file(std::string path) {

@@ -10,7 +10,6 @@
 // Renaming comes after an older one was found good: where none is, the files stay as they are for people to look at.
 #include "recover.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <exception>
 #include <fmt/format.h>
@@ -19,13 +18,13 @@
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
 
+#include "entries.h"
 #include "places.h"
 
 namespace torchkeep {
 namespace {
 
 constexpr int kListings = 10;
-constexpr std::int64_t kNone = -1;  // below every step
 
 /// An error of whoever used a checkpoint that verifies.
 struct NotTheFile {
@@ -48,28 +47,20 @@ Value load_step(Fs& fs, const std::string& path, std::int64_t step, bool whole) 
   return checkpoint;
 }
 
-/// What stands under the name of a checkpoint newer than `newest` and is no file, newest first.
-std::vector<Damaged> foreign_entries(Fs& fs, const std::string& directory, std::int64_t newest) {
-  std::vector<Damaged> entries;
-  if (!fs.status(directory)) return entries;
-  for (const std::string& name : fs.list(directory)) {
-    const auto step = names::parse_checkpoint(name);
-    const std::string path = in_directory(directory, name);
-    if (!step || *step <= newest || is_file(fs, path)) continue;
-    entries.push_back({.step = *step,
-                       .path = path,
-                       .reason = path + ": expected a file, found a folder, a pipe, a device or a broken link",
-                       .foreign = true});
-  }
-  std::sort(entries.begin(), entries.end(), [](const Damaged& a, const Damaged& b) { return a.step > b.step; });
-  return entries;
+/// What stands under names of checkpoints and is no file.
+std::vector<std::string> odd_checkpoints(Fs& fs, const std::string& directory) {
+  std::vector<std::string> odd = odd_entries(fs, directory);
+  std::erase_if(odd, [](const std::string& entry) {
+    return !names::parse_checkpoint(std::string_view(entry).substr(0, entry.find(' ')));
+  });
+  return odd;
 }
 
 void set_aside(Fs& fs, const std::string& directory, Damaged& damaged) {
   try {
     int number = 1;
     std::string path = in_directory(directory, names::broken(damaged.step, number));
-    while (fs.status(path)) path = in_directory(directory, names::broken(damaged.step, ++number));
+    while (fs.entry(path)) path = in_directory(directory, names::broken(damaged.step, ++number));
     fs.rename(damaged.path, path);
     damaged.path = path;
   } catch (const Error& error) {
@@ -77,13 +68,13 @@ void set_aside(Fs& fs, const std::string& directory, Damaged& damaged) {
   }
 }
 
-[[noreturn]] void fail_all_damaged(Fs& fs, const std::string& directory, std::vector<Damaged> damaged) {
+[[noreturn]] void fail_all_damaged(Fs& fs, const std::string& directory, const std::vector<Damaged>& damaged) {
   std::string list;
-  for (Damaged& one : foreign_entries(fs, directory, kNone)) damaged.push_back(std::move(one));
   for (const Damaged& one : damaged) list += fmt::format("; {}", one.reason);
   for (const std::string& name : fs.list(directory)) {
     if (names::parse_broken(name)) list += fmt::format("; {}: set aside earlier", in_directory(directory, name));
   }
+  for (const std::string& entry : odd_checkpoints(fs, directory)) list += fmt::format("; {}", entry);
   throw Error(Code::corrupt,
               "no checkpoint in this folder verifies; restore one from a copy, or move these files away to start from "
               "the beginning" +
@@ -122,10 +113,7 @@ std::optional<Recovered> newest_good(Fs& fs, const std::vector<CheckpointInfo>& 
       return found;
     } catch (const Error& error) {
       if (!is_damage(error)) throw;
-      damaged.push_back({.step = one->step,
-                         .path = one->path,
-                         .reason = error.what(),
-                         .foreign = fs.read_link(one->path).has_value()});
+      damaged.push_back({one->step, one->path, error.what(), {}});
     }
   }
   return std::nullopt;
@@ -164,19 +152,16 @@ std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role
     }
   }
   if (!found) {
-    if (!all.empty() || has_broken(fs, directory) || !foreign_entries(fs, directory, kNone).empty()) {
-      fail_all_damaged(fs, directory, std::move(damaged));
+    if (!all.empty() || has_broken(fs, directory) || !odd_checkpoints(fs, directory).empty()) {
+      fail_all_damaged(fs, directory, damaged);
     }
     return std::nullopt;
   }
   if (role == Role::writer && !damaged.empty()) {
-    for (Damaged& one : damaged) {
-      if (!one.foreign) set_aside(fs, directory, one);  // 2
-    }
-    fs.sync_directory(directory);  // 3
+    for (Damaged& one : damaged) set_aside(fs, directory, one);  // 2
+    fs.sync_directory(directory);                                // 3
   }
   found->damaged = std::move(damaged);
-  for (Damaged& one : foreign_entries(fs, directory, found->step)) found->damaged.push_back(std::move(one));
   return found;
 }
 

@@ -21,7 +21,6 @@ struct Damaged {
   std::string path;  ///< where it is now
   std::string reason;
   std::string left_there{};  ///< why it could not be renamed; empty when it was, or was not to be
-  bool foreign = false;      ///< no run wrote it (a folder, a pipe, a link): it is never renamed
 };
 
 struct Recovered {

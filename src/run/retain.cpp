@@ -16,6 +16,7 @@
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
 
+#include "entries.h"
 #include "places.h"
 
 namespace torchkeep {
@@ -84,9 +85,9 @@ bool remove_checkpoint(Fs& fs, const std::string& directory, std::int64_t step) 
   const std::string path = in_directory(directory, names::checkpoint(step));
   const std::string doomed = in_directory(directory, names::doomed(step));
   const std::string pin = in_directory(directory, names::pin(step));
-  if (fs.status(pin)) return false;
+  if (fs.entry(pin)) return false;
   fs.rename(path, doomed);  // 1
-  if (fs.status(pin)) {     // 2
+  if (fs.entry(pin)) {      // 2
     fs.rename(doomed, path);
     return false;
   }
@@ -98,9 +99,10 @@ void restore_doomed(Fs& fs, const std::string& directory) {
   for (const std::string& name : fs.list(directory)) {
     const auto step = names::parse_doomed(name);
     const std::string doomed = in_directory(directory, name);
-    if (!step || !is_file(fs, doomed)) continue;
+    if (!step) continue;
     const std::string path = in_directory(directory, names::checkpoint(*step));
-    if (fs.status(path))
+    if (!may_be_checkpoint(fs, doomed)) continue;
+    if (fs.entry(path))
       fs.remove(doomed);  // that step was reached and saved once more
     else
       fs.rename(doomed, path);

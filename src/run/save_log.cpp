@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <torchkeep/files/publish.h>
 #include <torchkeep/run/names.h>
 
 #include "places.h"
@@ -16,6 +17,7 @@ void SaveLog::append(const SaveMetrics& save) {
   try {
     std::uint64_t size = 0;
     std::string line;
+    const auto file = open_log(fs_, path_);
     if (const auto status = fs_.status(path_)) size = status->size;
     if (size > 0) {
       std::byte last{};
@@ -27,7 +29,6 @@ void SaveLog::append(const SaveMetrics& save) {
         "\n",
         save.step, save.bytes, save.seconds, save.bytes_per_second() / 1e9, save.blocked_seconds, save.staged_bytes,
         save.background);
-    const auto file = fs_.open_write(path_);
     file->write_at(size, as_bytes(line));
     file->close();
   } catch (const Error&) {

@@ -37,6 +37,7 @@ struct Where {
 };
 
 /// Thrown by everything in torchkeep; only std::bad_alloc, when the memory is used up, may come in its place.
+/// Names in it may be any bytes: where() has them as they are, message() and what() show them printable.
 /// what() is one line: "runs/a/step-00000400.pt: data.pkl at byte 499: refused global 'os.system'".
 class Error : public std::runtime_error {
  public:

@@ -10,6 +10,7 @@
 
 #include <torchkeep/base/error.h>
 #include <torchkeep/files/fs.h>
+#include <torchkeep/files/lock.h>
 
 namespace torchkeep {
 
@@ -28,6 +29,9 @@ enum class Role : std::uint8_t {
 
 /// Which end of a metric is good.
 enum class Best : std::uint8_t { min, max };
+
+/// How messages write an option: `RunOptions::role = Role::reader`, or `role="reader"`.
+enum class Spelling : std::uint8_t { cpp, python };
 
 /// Something that happened in a run.
 struct Event {
@@ -150,6 +154,13 @@ struct RunOptions {
   std::function<void(const Event&)> on_event = {};
   /// The file system; null is the machine's.
   Fs* fs = nullptr;
+
+  /// What a writer does in a folder on a file system without locks (some network and user-space ones). An error, by
+  /// default: nothing would keep a second process from writing there at the same time. With Locking::if_available it
+  /// goes on and says once what is missing.
+  Locking lock = Locking::required;
+  /// In which language messages name options (the fronts set it).
+  Spelling spelling = Spelling::cpp;
 };
 
 /// What Run::exit_code() returns: for `return run.exit_code();` and the script around it.
