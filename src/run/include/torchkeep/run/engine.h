@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <torchkeep/run/options.h>
 #include <torchkeep/state/value.h>
@@ -26,9 +27,12 @@ struct Tracked {
   /// False: prepare() cannot check, only the change itself can fail. Such changes are made first, so that an error of
   /// the first one leaves everything as it was.
   bool checks = true;
-  /// True: the memory its capture() shows as WatchedStorage, and that of others, changes after gate(name) only. A save
-  /// in the background then reads it while the training goes on.
-  bool gated = false;
+  /// Not empty: this steps, and passes gate(name) before it does. Gives the identities (Storage::identity()) of memory
+  /// of others that it owns, such as an optimizer's parameters; what its own capture() shows is its own too. A save in
+  /// the background reads such memory while the training goes on, and copies all other at once.
+  std::function<std::vector<const void*>()> gated = {};
+  /// The identities of memory that changes outside of every step, such as buffers: always copied, whoever owns it.
+  std::function<std::vector<const void*>()> ungated = {};
 };
 
 /// One run in one directory. Use: construct, track everything, resume, then finish_step after every step, finish.
