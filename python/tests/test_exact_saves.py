@@ -4,9 +4,12 @@ while and after the writer reads, changed back or not. The writer stands still a
 import ctypes
 import threading
 
+import ema_pytorch
 import pytest
 import torch
+import torch_ema
 from canonical import describe
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from watched import ROWS, Watched, Words
 
 import torchkeep
@@ -159,8 +162,6 @@ def swapped(training, steps, evaluate):
 
 
 def test_an_evaluation_with_the_weights_of_torch_ema(tmp_path):
-    torch_ema = pytest.importorskip("torch_ema")
-
     def evaluate():
         with ema.average_parameters():
             training.writer.go_on()
@@ -178,7 +179,6 @@ def test_an_evaluation_with_the_weights_of_torch_ema(tmp_path):
 
 
 def test_an_average_of_ema_pytorch_that_is_updated_while_a_save_is_written(tmp_path):
-    ema_pytorch = pytest.importorskip("ema_pytorch")
     model = Words()
     ema = ema_pytorch.EMA(model, beta=0.5, update_after_step=0, update_every=1)
     with Watched(tmp_path, model=model, more={"ema": ema}) as training:
@@ -271,8 +271,7 @@ def test_what_clips_weights_before_a_step_comes_after_the_gate(where, tmp_path):
         if where == "own hook":
             training.optimizer.register_step_pre_hook(clip)
         elif where == "global hook":
-            handles.append(torch.optim.Optimizer and
-                           __import__("torch.optim.optimizer", fromlist="x").register_optimizer_step_pre_hook(clip))
+            handles.append(register_optimizer_step_pre_hook(clip))
         else:
             inner = training.optimizer
             training.optimizer = Clipping(inner)
@@ -338,7 +337,7 @@ class Outer(torch.optim.Optimizer):
 
 
 def accelerated(optimizer):
-    accelerate = pytest.importorskip("accelerate")
+    accelerate = pytest.importorskip("accelerate")  # frameworks are installed for their own tests only
     return accelerate.Accelerator(cpu=True).prepare(optimizer)
 
 
