@@ -96,6 +96,7 @@ class Run:
                  gradients: bool = ..., signals: bool = ..., durable: bool = ..., read_back: bool = ...,
                  stop_after_failures: int = ..., verify_first: bool = ..., background: bool = ...,
                  staging_limit: int | None = ..., lock: Literal["required", "if_available"] = ...,
+                 proof: Literal["hash", "counters"] = ...,
                  on_event: Callable[[Event], object] | None = ...) -> None: ...
     def track(self, *named: Mapping[str, Any], **objects: Any) -> None: ...
     @property

@@ -14,6 +14,7 @@ from . import _core, _state
 from ._accumulation import Accumulation
 from ._adapter import outside
 from ._errors import InvalidArgumentError
+from ._gate import Gates
 from ._generators import Generators
 from ._reminders import OptimizerWatch, moves, tracked_tensors
 from ._signals import StopSignals
@@ -23,7 +24,7 @@ logger = logging.getLogger("torchkeep")
 
 _FRONT_ENTRIES = ("rng", "gradients")
 _CHOICES = {"best": ("min", "max"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader"),
-            "lock": ("required", "if_available")}
+            "lock": ("required", "if_available"), "proof": ("hash", "counters")}
 
 
 class RunWarning(UserWarning):
@@ -98,8 +99,8 @@ class Run:
     and SIGUSR1 make the next finish_step() save and end the loop; `raise SystemExit(run.exit_code())` then tells the
     script around the program to run it again. A save that fails is a warning, and training goes on; when saving has
     become impossible, the loop over steps() ends and the end of the `with` block raises. Saves are written by
-    a thread of their own while the training goes on; every step of a tracked optimizer passes a gate (a step pre-hook),
-    which copies aside what is not written yet. All calls come from one thread.
+    a thread of their own while the training goes on; every step of a tracked optimizer passes a gate (the first of its
+    step pre-hooks), which copies aside what is not written yet. All calls come from one thread.
 
     Args:
         directory: made when missing, and locked: one process writes.
@@ -123,9 +124,13 @@ class Run:
         verify_first: resume() checks a checkpoint whole before the first byte is changed: twice the reading.
         background: write checkpoints while the training goes on; False: finish_step() returns when the file is there.
         staging_limit: bytes that a save may copy aside at once; beyond, the training waits. None: a quarter of the
-            machine's memory.
+            memory that this process may use (the machine's, or its cgroup's).
         lock: "required", or "if_available": on a file system without locks (some network and user-space ones) write too;
             nothing keeps a second process from writing there at the same time then.
+        proof: how a save in the background proves that what it wrote is the state at finish_step(). "hash": by a hash
+            of the memory that it reads while the training goes on, taken in finish_step(); whatever writes there, a
+            checkpoint is that state byte for byte, or is taken again. "counters": by PyTorch's version counters, which
+            costs finish_step() nothing and misses writes through `.data`, NumPy and raw pointers.
         on_event: called with every Event, when the work of the call that led to it is done; what it raises comes out of
             that call. None: warnings go to `warnings`; start, stop and end are a line each on stderr; where logging is
             set up, all of it goes to the logger "torchkeep".
@@ -138,14 +143,14 @@ class Run:
                  keep_best=0, best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(),
                  any_devices=False, rng=True, gradients=False, signals=True, durable=True, read_back=True,
                  stop_after_failures=5, verify_first=False, background=True, staging_limit=None, lock="required",
-                 on_event=None):
+                 proof="hash", on_event=None):
         options = {"save_every": save_every, "save_seconds": float(save_seconds),
                    "save_on_best": save_on_best, "keep_last": keep_last,
                    "keep_every": keep_every, "keep_best": keep_best, "best_metric": best_metric, "best": best,
                    "resume": resume, "role": role, "may_be_missing": list(may_be_missing),
                    "any_devices": any_devices, "rng": rng, "gradients": gradients, "durable": durable,
                    "read_back": read_back, "stop_after_failures": stop_after_failures, "verify_first": verify_first,
-                   "background": background, "lock": lock}
+                   "background": background, "lock": lock, "proof": proof}
         if staging_limit is not None:
             options["staging_limit"] = staging_limit
         for name, choices in _CHOICES.items():
@@ -167,7 +172,7 @@ class Run:
         self._turn = None  # of the loop over steps(): "begun", then "ended" by finish_step()
         self._watch = OptimizerWatch(self._adapters, self._modules)
         self._signals = StopSignals(self._engine.request_stop) if signals else None
-        self._gates = []  # handles of hooks
+        self._gates = Gates(self._before_step())
         self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._watch, self._gates,
                                         threading.get_ident())
 
@@ -188,24 +193,22 @@ class Run:
             if name in _FRONT_ENTRIES:
                 raise InvalidArgumentError(f"'{name}' is an entry of every checkpoint; choose another name")
             adapter = _state.adapter_for(name, thing, self._context)
-            self._engine.track(name, adapter, thing is not None)
+            gated = self._gates.add(name, thing) if self._options["role"] == "writer" else None
+            self._engine.track(name, adapter, thing is not None, gated)
             self._adapters[name] = adapter
             if isinstance(adapter, Value):
                 self._values._add(name, adapter)
-            if isinstance(adapter, _state.Optimizer) and self._options["role"] == "writer":
-                self._add_gate(name, adapter.optimizer)
 
-    def _add_gate(self, name, optimizer):
-        engine, carried = self._engine, self._carried
+    def _before_step(self):
+        """What is called before a tracked optimizer steps. It does not hold the run."""
+        engine, adapters, carried = self._engine, self._adapters, self._carried
 
-        def before_step(*_):
+        def before_step(name):
             engine.gate(name)
-            carried(name, optimizer)
+            if isinstance(adapters[name], _state.Optimizer):
+                carried(name, adapters[name].optimizer)
 
-        try:
-            self._gates.append(optimizer.register_step_pre_hook(before_step))
-        except AttributeError:  # it has no hooks: then every save copies what it writes
-            pass
+        return before_step
 
     @property
     def _carried(self):
@@ -270,10 +273,10 @@ class Run:
         # The generators come last: nothing that restores may draw after them.
         if self._options["gradients"]:
             gradients = _state.Gradients(self._modules)
-            self._engine.track("gradients", gradients, False)
+            self._engine.track("gradients", gradients, False, None)
         if self._options["rng"]:
             generators = Generators(self._options["any_devices"])
-            self._engine.track("rng", generators, True)
+            self._engine.track("rng", generators, True, None)
 
     # ---- the loop
 
@@ -455,8 +458,7 @@ def _named(arguments):
 def _close(engine, signals, watch, gates, thread):
     """For close(), for a run that is no longer held, and for the end of the program."""
     watch.close()
-    for gate in gates:
-        gate.remove()
+    gates.remove()
     try:
         if threading.get_ident() == thread:  # and not that of some garbage collection
             engine.wait()
