@@ -52,11 +52,6 @@ std::optional<Value> attempt(Read read) {
   }
 }
 
-Value whole(const OpenedFile& file) {
-  load_storages(file.records);
-  return file.has_other_storages ? file.value.clone() : file.value;
-}
-
 std::shared_ptr<const ReadAt> as_file(std::string_view bytes) {
   return testing::as_file(std::string(bytes));
 }
@@ -102,12 +97,12 @@ void run_zip(std::string_view bytes) {
 }
 
 void run_stream(std::string_view bytes) {
-  if (const auto value = attempt([&] { return whole(legacy::read_stream(as_file(bytes), options(), 0)); }))
+  if (const auto value = attempt([&] { return read_all(legacy::read_stream(as_file(bytes), options(), 0)); }))
     look_at(*value);
 }
 
 void run_tar(std::string_view bytes) {
-  if (const auto value = attempt([&] { return whole(tar::read(as_file(bytes), options(), 0)); })) look_at(*value);
+  if (const auto value = attempt([&] { return read_all(tar::read(as_file(bytes), options(), 0)); })) look_at(*value);
 }
 
 void run_safetensors(std::string_view bytes) {

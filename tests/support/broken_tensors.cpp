@@ -131,7 +131,7 @@ std::vector<BrokenFile> wrapped() {
       pickled("meta_of_negative_size",
               call(utils("_rebuild_meta_tensor_no_storage"),
                    {global("torch", "float32"), numbers({-1}), numbers({1}), "\x89"}),
-              corrupt, "a negative size"),
+              corrupt, "negative size or stride"),
       pickled("meta_that_overflows",
               call(utils("_rebuild_meta_tensor_no_storage"),
                    {global("torch", "float32"), numbers({1ll << 40, 1ll << 40}), numbers({1, 1}), "\x89"}),

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <torchkeep/format/safetensors.h>
+#include <torchkeep/state/compound.h>
 
 #include "legacy/stream.h"
 #include "tar/tar.h"
@@ -128,6 +129,13 @@ std::string_view to_string(FileFormat format) noexcept {
 
 OpenedFile open_file(std::shared_ptr<const ReadAt> file, const PtReadOptions& options) {
   return open::open_at_depth(std::move(file), options, 0);
+}
+
+Value read_all(const OpenedFile& file, unsigned threads, bool map) {
+  if (!map) load_storages(file.records, threads);
+  Value value = file.has_other_storages ? file.value.clone() : file.value;
+  check_compounds(value);
+  return value;
 }
 
 }  // namespace torchkeep

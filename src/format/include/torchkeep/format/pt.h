@@ -76,6 +76,10 @@ struct OpenedFile {
   std::vector<std::string> notes;
 };
 
+/// The Value with every storage in memory (`map`: where the file is mapped, in place), and its sparse and nested tensors
+/// checked. Throws what reading a storage throws, and Error (corrupt) for indices that lead outside a tensor.
+Value read_all(const OpenedFile& file, unsigned threads = 0, bool map = false);
+
 /// Reads the structure of a zip of torch.save, TorchScript or LibTorch. Storages of the result are records of `file`:
 /// their bytes are read, and their CRC checked, when somebody asks for them. Throws Error (corrupt, refused,
 /// unsupported) naming file, record, offset.
