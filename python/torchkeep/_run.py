@@ -14,6 +14,7 @@ from . import _core, _state
 from ._accumulation import Accumulation
 from ._adapter import outside
 from ._errors import InvalidArgumentError
+from ._gate import Gates
 from ._generators import Generators
 from ._signals import StopSignals
 from ._values import Value, Values
@@ -21,7 +22,7 @@ from ._values import Value, Values
 logger = logging.getLogger("torchkeep")
 
 _FRONT_ENTRIES = ("rng", "gradients")
-_CHOICES = {"best": ("min", "max"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader")}
+_CHOICES = {"best": ("min", "max"), "proof": ("hash", "counters"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader")}
 
 
 class RunWarning(UserWarning):
@@ -86,8 +87,8 @@ class Run:
     Killed at any moment, the same program started again continues at the last checkpoint, bit for bit. SIGTERM, SIGINT
     and SIGUSR1 make the next finish_step() save and end the loop; `raise SystemExit(run.exit_code())` then tells the
     script around the program to run it again. A save that fails is a warning, never an exception. Saves are written by
-    a thread of their own while the training goes on; every step of a tracked optimizer passes a gate (a step pre-hook),
-    which copies aside what is not written yet. All calls come from one thread.
+    a thread of their own while the training goes on; every step of a tracked optimizer passes a gate (the first of its
+    step pre-hooks), which copies aside what is not written yet. All calls come from one thread.
 
     Args:
         directory: made when missing, and locked: one process writes.
@@ -109,7 +110,11 @@ class Run:
         verify_first: resume() checks a checkpoint whole before the first byte is changed: twice the reading.
         background: write checkpoints while the training goes on; False: finish_step() returns when the file is there.
         staging_limit: bytes that a save may copy aside at once; beyond, the training waits. None: a quarter of the
-            machine's memory.
+            memory that this process may use (the machine's, or its cgroup's).
+        proof: how a save in the background proves that what it wrote is the state at finish_step(). "hash": by a hash
+            of the memory that it reads while the training goes on, taken in finish_step(); whatever writes there, a
+            checkpoint is that state byte for byte, or is taken again. "counters": by PyTorch's version counters, which
+            costs finish_step() nothing and misses writes through `.data`, NumPy and raw pointers.
         on_event: called with every Event; None: warnings go to `warnings`, the rest to the logger "torchkeep".
 
     Raises:
@@ -119,13 +124,14 @@ class Run:
     def __init__(self, directory, *, save_every=0, save_seconds=0.0, keep_last=3, keep_every=0, keep_best=0,
                  best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(),
                  any_devices=False, rng=True, gradients=False, signals=True, durable=True, read_back=True,
-                 stop_after_failures=0, verify_first=False, background=True, staging_limit=None, on_event=None):
+                 stop_after_failures=0, verify_first=False, background=True, staging_limit=None, proof="hash",
+                 on_event=None):
         options = {"save_every": save_every, "save_seconds": float(save_seconds), "keep_last": keep_last,
                    "keep_every": keep_every, "keep_best": keep_best, "best_metric": best_metric, "best": best,
                    "resume": resume, "role": role, "may_be_missing": list(may_be_missing),
                    "any_devices": any_devices, "rng": rng, "gradients": gradients, "durable": durable,
                    "read_back": read_back, "stop_after_failures": stop_after_failures, "verify_first": verify_first,
-                   "background": background}
+                   "background": background, "proof": proof}
         if staging_limit is not None:
             options["staging_limit"] = staging_limit
         for name, choices in _CHOICES.items():
@@ -144,7 +150,7 @@ class Run:
         self._stepped = False  # since
         self._total = None  # of steps()
         self._signals = StopSignals(self._engine.request_stop) if signals else None
-        self._gates = []  # handles of hooks
+        self._gates = Gates(self._before_step())
         self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._gates, threading.get_ident())
 
     # ---- tracking
@@ -164,38 +170,28 @@ class Run:
             if name in _FRONT_ENTRIES:
                 raise InvalidArgumentError(f"'{name}' is an entry of every checkpoint; choose another name")
             adapter = _state.adapter_for(name, thing, self._context)
-            self._engine.track(name, adapter, thing is not None)
+            gated = self._gates.add(name, thing) if self._options["role"] == "writer" else None
+            self._engine.track(name, adapter, thing is not None, gated)
             self._adapters[name] = adapter
             if isinstance(adapter, Value):
                 self._values._add(name, adapter)
-            if isinstance(adapter, _state.Optimizer) and self._options["role"] == "writer":
-                self._add_gate(name, adapter.optimizer)
 
-    def _add_gate(self, name, optimizer):
-        engine, carried = self._engine, self._carried
+    def _before_step(self):
+        """What is called before what is tracked under a name steps: the gate, and a look at its gradients, of which it says
+        once when they are of before a finish_step(). It does not hold the run."""
+        accumulation, engine, adapters, warned = self._accumulation, self._engine, self._adapters, self._warned
 
-        def before_step(*_):
+        def passed(name):
             engine.gate(name)
-            carried(name, optimizer)
-
-        try:
-            self._gates.append(optimizer.register_step_pre_hook(before_step))
-        except AttributeError:  # it has no hooks: then every save copies what it writes
-            pass
-
-    @property
-    def _carried(self):
-        """Says once when gradients of before a finish_step() are used. It does not hold the run."""
-        accumulation, engine, warned = self._accumulation, self._engine, self._warned
-
-        def look(name, optimizer):
-            if accumulation is not None and accumulation.carried(name, optimizer) and "gradients" not in warned:
+            optimizer = getattr(adapters.get(name), "optimizer", None)
+            if (accumulation is not None and optimizer is not None and accumulation.carried(name, optimizer)
+                    and "gradients" not in warned):
                 warned.add("gradients")
                 engine.warn(f"'{name}' uses gradients that were accumulated over a finish_step(), which are not saved: a run "
                             "that is resumed there lacks them. Call finish_step() once for each step of the optimizer, or "
                             "open the run with gradients=True")
 
-        return look
+        return passed
 
     @property
     def values(self):
@@ -244,10 +240,10 @@ class Run:
         # The generators come last: nothing that restores may draw after them.
         if self._options["gradients"]:
             gradients = _state.Gradients(self._modules)
-            self._engine.track("gradients", gradients, False)
+            self._engine.track("gradients", gradients, False, None)
         if self._options["rng"]:
             generators = Generators(self._options["any_devices"])
-            self._engine.track("rng", generators, True)
+            self._engine.track("rng", generators, True, None)
 
     # ---- the loop
 
@@ -393,8 +389,7 @@ def _named(arguments):
 
 def _close(engine, signals, gates, thread):
     """For close(), for a run that nobody holds any more, and for the end of the program."""
-    for gate in gates:
-        gate.remove()
+    gates.remove()
     try:
         if threading.get_ident() == thread:  # and not that of some garbage collection
             engine.wait()

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <torchkeep/run/options.h>
 #include <torchkeep/state/value.h>
@@ -43,9 +44,12 @@ struct Tracked {
   /// False: prepare() cannot check, only the change itself can fail. Such changes (and those with `checked` false) are
   /// made first, so that an error leaves everything as it was.
   bool checks = true;
-  /// True: the memory its capture() shows as WatchedStorage, and that of others, changes after gate(name) only. A save
-  /// in the background then reads it while the training goes on.
-  bool gated = false;
+  /// Not empty: this steps, and passes gate(name) before it does. Gives the identities (Storage::identity()) of memory
+  /// of others that it owns, such as an optimizer's parameters; what its own capture() shows is its own too. A save in
+  /// the background reads such memory while the training goes on, and copies all other at once.
+  std::function<std::vector<const void*>()> gated = {};
+  /// The identities of memory that changes outside of every step, such as buffers: always copied, whoever owns it.
+  std::function<std::vector<const void*>()> ungated = {};
 };
 
 /// One run in one directory. Use: construct, track everything, resume, then finish_step after every step, finish.
