@@ -37,7 +37,8 @@ class Builder {
  public:
   explicit Builder(LeafMaker& leaves) : leaves_(leaves) {}
 
-  /// Throws Error, whatever Python or PyTorch says of what stands in the file; and what a function of the user's throws.
+  /// Throws Error, whatever Python or PyTorch says of what stands in the file; and what a function of the user's
+  /// throws.
   nb::object run(const Value& root) {
     try {
       return build(root);

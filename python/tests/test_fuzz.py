@@ -24,15 +24,16 @@ def test_what_kills_or_hangs_its_reader_is_found(tmp_path, monkeypatch):
         torch.save(1, file)
 
     def load(path):
-        if "kills" in str(path):
+        if os.path.basename(path) == "kills.pt":
             os.abort()
-        if "raises" in str(path):
+        if os.path.basename(path) == "raises.pt":
             raise IndexError("of the reader")
 
     monkeypatch.setitem(fuzz_package.READERS, "load", load)
     found = fuzz_package.run(map(str, files))
-    assert found == {str(files[1]): ["it ended its reader with signal 6"], str(files[2]): ["load raised IndexError: of the reader"] +
-                     [line for line in found[str(files[2])] if line.startswith(("verify", "one file"))]}
+    assert found.keys() == {str(files[1]), str(files[2])}
+    assert found[str(files[1])] == ["it ended its reader with signal 6"]
+    assert "load raised IndexError: of the reader" in found[str(files[2])]
 
 
 def nested_file(sizes, strides, offsets):

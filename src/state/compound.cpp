@@ -228,8 +228,8 @@ std::uint64_t check_nested_part(const Tensor& buffer, Tensor part, std::int64_t 
 void SparseTensor::validate() const {
   try {
     if (layout == "sparse_coo") return validate_coo(*this);
-    const bool known = layout == "sparse_csr" || layout == "sparse_csc" || layout == "sparse_bsr" ||
-                       layout == "sparse_bsc";
+    const bool known =
+        layout == "sparse_csr" || layout == "sparse_csc" || layout == "sparse_bsr" || layout == "sparse_bsc";
     if (!known) throw Error(Code::unsupported, fmt::format("a tensor of layout {}", layout));
     validate_compressed(*this);
   } catch (const Error& error) {

@@ -38,7 +38,7 @@ DURABILITY_CALL = re.compile(
 # The seam: where these calls are declared as members, and where they are made.
 SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/posix_fs.cpp", "python/src/watched_fs.h")
 # Arithmetic on the address of a storage: what leads to an element without a checked extent.
-STORAGE_ADDRESS = re.compile(r"\b(\w*(?:storage|live|whole)\w*(?:\(\))?\s*(?:->|\.)\s*(?:data|writable)\(\))\s*[+\[]")
+STORAGE_ADDRESS = re.compile(r"\b(\w*(?:storage|live)\w*(?:\(\))?\s*(?:->|\.)\s*(?:data|writable)\(\))\s*[+\[]")
 # Tensor::memory() and its sisters; and a run's snapshot, which compares whole storages with themselves.
 STORAGE_ADDRESS_HOMES = ("src/state/tensor.cpp", "src/run/snapshot.cpp")
 # Symbols through which a library prints or ends the program that uses it.

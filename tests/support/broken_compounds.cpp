@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The catalogue: tensors made of tensors, whose numbers lead to memory; and tensors of the device meta, which have none.
+// The catalogue: tensors made of tensors, whose numbers lead to memory; and tensors of the device meta, which have
+// none.
 #include <cstring>
 
 #include "support/broken_files.h"
@@ -61,8 +62,8 @@ std::string shape(std::initializer_list<std::int64_t> sizes) {
 }
 
 // A 2 x 2 tensor with as many elements as `indices` has columns; its rows follow one another.
-BrokenFile coo(const std::string& name, const Numbers& rows_and_columns, const char* coalesced, std::optional<Code> code,
-               const char* message = "") {
+BrokenFile coo(const std::string& name, const Numbers& rows_and_columns, const char* coalesced,
+               std::optional<Code> code, const char* message = "") {
   Maker maker;
   const auto count = static_cast<std::int64_t>(rows_and_columns.size() / 2);
   const std::string parts =
@@ -78,8 +79,8 @@ BrokenFile compressed(const std::string& name, const char* kind, const Numbers& 
   Maker maker;
   const auto count = static_cast<std::int64_t>(places.size());
   const bool in_blocks = std::string_view(kind).starts_with("sparse_bs");
-  const std::string values = in_blocks ? maker.values({count, 1, 1}, {1, 1, 1}, places.size())
-                                       : maker.values({count}, {1}, places.size());
+  const std::string values =
+      in_blocks ? maker.values({count, 1, 1}, {1, 1, 1}, places.size()) : maker.values({count}, {1}, places.size());
   const std::string parts = tuple({maker.vector(ends), maker.vector(places), values, shape({2, 2})});
   return {"sparse." + name, maker.file(call(utils("_rebuild_sparse_tensor"), {layout(kind), parts})), code, message};
 }
@@ -89,8 +90,8 @@ std::vector<BrokenFile> sparse() {
   Maker tall;
   const std::string expanded = call(
       utils("_rebuild_sparse_tensor"),
-      {layout("sparse_coo"), tuple({tall.indices({0, 1ll << 40}, {1, 1}, {}), tall.values({1ll << 40, 0}, {1, 1}, 0),
-                                    shape({0}), "\x89"})});
+      {layout("sparse_coo"),
+       tuple({tall.indices({0, 1ll << 40}, {1, 1}, {}), tall.values({1ll << 40, 0}, {1, 1}, 0), shape({0}), "\x89"})});
   return {
       coo("coo_honest", {0, 1, 1, 0}, "\x88", std::nullopt),
       coo("coo_empty", {}, "\x88", std::nullopt),
@@ -132,14 +133,14 @@ std::vector<BrokenFile> nested_tensors() {
   constexpr Code corrupt = Code::corrupt;
   constexpr std::int64_t kMax = 0x7fffffffffffffff;
   Maker repeated;
-  const std::string millions = call(utils("_rebuild_nested_tensor"),
-                                    {tensor(storage("0", 4), 0, {4}, {1}), repeated.indices({3'000'000, 1}, {0, 0}, {1}),
-                                     repeated.indices({3'000'000, 1}, {0, 0}, {1}),
-                                     repeated.indices({3'000'000}, {0}, {0})});
+  const std::string millions =
+      call(utils("_rebuild_nested_tensor"),
+           {tensor(storage("0", 4), 0, {4}, {1}), repeated.indices({3'000'000, 1}, {0, 0}, {1}),
+            repeated.indices({3'000'000, 1}, {0, 0}, {1}), repeated.indices({3'000'000}, {0}, {0})});
   Maker square;
-  const std::string matrix =
-      call(utils("_rebuild_nested_tensor"), {tensor(storage("0", 4), 0, {2, 2}, {2, 1}), square.indices({1, 1}, {1, 1}, {1}),
-                                             square.indices({1, 1}, {1, 1}, {1}), square.vector({0})});
+  const std::string matrix = call(utils("_rebuild_nested_tensor"),
+                                  {tensor(storage("0", 4), 0, {2, 2}, {2, 1}), square.indices({1, 1}, {1, 1}, {1}),
+                                   square.indices({1, 1}, {1, 1}, {1}), square.vector({0})});
   return {
       nested("honest", {2, 2}, {1, 1}, {0, 2}, std::nullopt),
       nested("empty_part", {4, 0}, {1, 1}, {0, 4}, std::nullopt),
@@ -190,8 +191,8 @@ std::vector<BrokenFile> meta_tensors() {
       meta("parameter_in_an_empty_storage", call(utils("_rebuild_parameter"), {on_meta, "\x88", no_hooks()}),
            Code::corrupt, "its storage has 0"),
       meta("scales_without_values",
-           call(utils("_rebuild_qtensor"), {storage("0", 0, "QInt8Storage"), number(0), numbers({4, 0}), numbers({4, 1}),
-                                            per_channel, "\x89", no_hooks()}),
+           call(utils("_rebuild_qtensor"), {storage("0", 0, "QInt8Storage"), number(0), numbers({4, 0}),
+                                            numbers({4, 1}), per_channel, "\x89", no_hooks()}),
            Code::corrupt, "one number per channel"),
       meta("strides_that_overflow", honest({2, 2}, {0x7fffffffffffffff, 1}), Code::corrupt, "overflow 64 bits"),
   };

@@ -71,7 +71,15 @@ OpenedFile read_raw_pickle(std::shared_ptr<const ReadAt> file, const PtReadOptio
   std::uint64_t position = 0;
   opened.value = read_pickle_at(*file, position, file->size(), options.limits.max_pickle_bytes, std::move(context));
   if (position != file->size()) {
-    opened.notes.push_back(fmt::format("{} bytes behind the end of the pickle were not read", file->size() - position));
+    // The head of a stream of torch.save is an int, its magic number: one that is not known is no value to give out.
+    if (opened.value.is(Kind::integer)) {
+      throw Error(
+          Code::corrupt,
+          fmt::format("an int with {} bytes behind it: the magic number of torch.save, damaged, or no checkpoint",
+                      file->size() - position),
+          {.file = file->name(), .record = {}, .offset = position, .key = {}});
+    }
+    opened.hidden.push_back(fmt::format("{} bytes behind the end of the pickle", file->size() - position));
   }
   return opened;
 }
