@@ -44,7 +44,7 @@ class Gates:
         self._hook = None
 
     def add(self, name, thing):
-        """Returns the function that gives the parameters which it steps; None where its steps cannot be seen."""
+        """Returns the function that gives the parameters which it trains; None where its steps cannot be seen."""
         if not steps(thing) or not self._watch_all():
             return None
         optimizers = inside(thing)
@@ -53,7 +53,9 @@ class Gates:
         for one in optimizers:
             self._names[id(one)] = name
             self._kept.append(one)
-        return lambda: [parameter for group in thing.param_groups for parameter in group["params"]]
+        # Frozen ones may be given to it all the same, and are written to elsewhere (MoCo's key encoder).
+        return lambda: [parameter for group in thing.param_groups for parameter in group["params"]
+                        if parameter.requires_grad]
 
     def _watch_all(self):
         if self._hook is not None:

@@ -45,12 +45,15 @@ std::vector<const void*> memory_of(const std::vector<at::Tensor>& tensors) {
   }
   return identities;
 }
+/// Of the parameters that it trains. Frozen ones may be given to it all the same, and are written to elsewhere.
 std::vector<const void*> memory_of(const torch::optim::Optimizer& optimizer) {
-  std::vector<const void*> identities;
+  std::vector<at::Tensor> trained;
   for (const torch::optim::OptimizerParamGroup& group : optimizer.param_groups()) {
-    for (const void* const one : memory_of(group.params())) identities.push_back(one);
+    for (const at::Tensor& parameter : group.params()) {
+      if (parameter.requires_grad()) trained.push_back(parameter);
+    }
   }
-  return identities;
+  return memory_of(trained);
 }
 
 }  // namespace

@@ -144,7 +144,7 @@ struct RunOptions {
   /// Write checkpoints on a thread of their own; one at a time. False: finish_step() returns when the file is there.
   bool background = true;
   /// Bytes that a save may copy aside at once (in blocks of 16 MiB); when that is not enough, the training waits for
-  /// the writer. Nothing: a quarter of the machine's memory.
+  /// the writer. Nothing: a quarter of the memory that this process may use (the machine's, or its cgroup's).
   std::optional<std::uint64_t> staging_limit = std::nullopt;
   /// See Proof.
   Proof proof = Proof::hash;
