@@ -200,29 +200,21 @@ class Run:
                 self._values._add(name, adapter)
 
     def _before_step(self):
-        """What is called before a tracked optimizer steps. It does not hold the run."""
-        engine, adapters, carried = self._engine, self._adapters, self._carried
+        """What is called before what is tracked under a name steps: the gate, and a look at its gradients, of which it says
+        once when they are of before a finish_step(). It does not hold the run."""
+        accumulation, engine, adapters, warned = self._accumulation, self._engine, self._adapters, self._warned
 
-        def before_step(name):
+        def passed(name):
             engine.gate(name)
-            if isinstance(adapters[name], _state.Optimizer):
-                carried(name, adapters[name].optimizer)
-
-        return before_step
-
-    @property
-    def _carried(self):
-        """Says once when gradients of before a finish_step() are used. It does not hold the run."""
-        accumulation, engine, warned = self._accumulation, self._engine, self._warned
-
-        def look(name, optimizer):
-            if accumulation is not None and accumulation.carried(name, optimizer) and "gradients" not in warned:
+            optimizer = getattr(adapters.get(name), "optimizer", None)
+            if (accumulation is not None and optimizer is not None and accumulation.carried(name, optimizer)
+                    and "gradients" not in warned):
                 warned.add("gradients")
                 engine.warn(f"'{name}' uses gradients that were accumulated over a finish_step(), which are not saved: a run "
                             "that is resumed there lacks them. Call finish_step() once for each step of the optimizer, or "
                             "open the run with gradients=True")
 
-        return look
+        return passed
 
     @property
     def values(self):
