@@ -10,6 +10,8 @@ import warnings
 import weakref
 
 from . import _core, _state
+from ._accumulation import UnsavedGradients
+from ._batches import HostGenerators, restart_quietly
 from ._errors import InvalidArgumentError
 from ._generators import Generators
 from ._signals import StopSignals
@@ -136,6 +138,7 @@ class Run:
         self._resumed = False
         self._stepped = False  # since
         self._total = None  # of steps()
+        self._unsaved = None if gradients else UnsavedGradients(self._modules, self._engine_warn())
         self._signals = StopSignals(self._engine.request_stop) if signals else None
         self._gates = []  # handles of hooks
         self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._gates, threading.get_ident())
@@ -161,6 +164,8 @@ class Run:
                 self._modules.append((name, adapter.module))
             if isinstance(adapter, _state.Optimizer) and self._options["role"] == "writer":
                 self._add_gate(name, adapter.optimizer)
+                if self._unsaved is not None:
+                    self._gates += self._unsaved.watch(adapter.optimizer)
 
     def _add_gate(self, name, optimizer):
         engine = self._engine
@@ -189,11 +194,18 @@ class Run:
             self._engine.warn(message)
         step = self._engine.resume()
         self._resumed = True
-        if self._options["rng"] and torch is not None and step > 0:
-            for adapter in self._adapters.values():
-                if isinstance(adapter, _state.Sampler):
-                    adapter.sampler._rng = torch.get_rng_state()
+        if torch is not None:
+            self._begin_loaders(step > 0 and self._options["rng"])
         return step
+
+    def _begin_loaders(self, generators_are_back):
+        for adapter in self._adapters.values():
+            if isinstance(adapter, _state.Sampler):
+                adapter.sampler._warn = self._engine_warn()
+                if generators_are_back:
+                    adapter.sampler._keep(HostGenerators())
+            elif isinstance(adapter, _state.Stateful):
+                restart_quietly(adapter.thing)
 
     def _track_generators_and_gradients(self):
         # The generators come last: nothing that restores may draw after them.
@@ -223,6 +235,8 @@ class Run:
         or a stop was asked for. `step` is the number of steps done; left out, one more than before."""
         self._warn_of_samplers()
         self._stepped = True
+        if self._unsaved is not None:
+            self._unsaved.finished(self._engine.step + 1 if step is None else step)
         plain = {name: _plain(value) for name, value in metrics.items()}
         self._engine.finish_step(self._engine.step + 1 if step is None else step, plain)
 
