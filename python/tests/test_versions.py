@@ -18,11 +18,11 @@ STANDARD = set("""
     collections.abc.Mapping collections.abc.Sequence contextlib.contextmanager dataclasses.dataclass html.escape
     inspect.signature logging.getLogger os.PathLike os.execv os.fspath os.getpid os.kill os.path os.path.basename
     os.path.exists os.path.join pickle.UnpicklingError platform.python_version random.Random random.getstate
-    random.setstate signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
+    random.seed random.setstate signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
     signal.default_int_handler signal.getsignal signal.signal sys.argv sys.exit sys.modules sys.stderr
     sysconfig.get_path tempfile.TemporaryDirectory threading.current_thread threading.get_ident
     threading.main_thread time.monotonic types.TracebackType typing.Any typing.IO typing.Literal warnings.warn
-    weakref.finalize
+    weakref.finalize weakref.ref
 """.split())
 
 C_INTERFACE = set("""

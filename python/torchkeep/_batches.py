@@ -164,7 +164,7 @@ class Batches:
                 if left == 0:
                     break
         except GeneratorExit:
-            sampler._left_rest = before > 0 and self.limit is None
+            sampler._left_rest = before > 0 and self.limit is None and self._batches_remain()
             raise
         finally:
             sampler._in_loop = False
@@ -196,6 +196,10 @@ class Batches:
     def _reads_ahead_here(self):
         self._looks += 1  # the first batches tell it
         return self._looks < 4 and not getattr(self._base, "num_workers", 0) and self.sampler._outstanding > 0
+
+    def _batches_remain(self):
+        least = self._batch_size if getattr(self._base, "drop_last", False) else 1
+        return self.sampler._core.remaining >= least
 
     def _seed_workers(self):
         base = self._base
