@@ -205,7 +205,7 @@ def test_augmentation_in_this_process_is_continued_unless_the_loader_is_ahead_wh
 def test_a_loop_that_counts_its_batches_itself_is_told_of_the_limit(tmp_path):
     def counted(program):
         for _ in range(EPOCHS):
-            for batch in itertools.islice(torchkeep.batches(program.loader), 4):
+            for batch in itertools.islice(torchkeep.batches(program.loader), 3):
                 program.step(batch)
 
     program = Program(counted)
