@@ -14,15 +14,16 @@ import torchkeep
 SOURCES = sorted(pathlib.Path(torchkeep.__file__).parent.glob("*.py*"))
 
 STANDARD = set("""
+    random.seed weakref.ref
     collections.abc collections.abc.Callable collections.abc.Iterable collections.abc.Iterator
     collections.abc.Mapping collections.abc.Sequence contextlib.contextmanager dataclasses.dataclass html.escape
     inspect.signature logging.getLogger os.PathLike os.execv os.fspath os.getpid os.kill os.path os.path.basename
     os.path.exists os.path.join pickle.UnpicklingError platform.python_version random.Random random.getstate
-    random.seed random.setstate signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
+    random.setstate signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
     signal.default_int_handler signal.getsignal signal.signal sys.argv sys.exit sys.modules sys.stderr
     sysconfig.get_path tempfile.TemporaryDirectory threading.current_thread threading.get_ident
     threading.main_thread time.monotonic types.TracebackType typing.Any typing.IO typing.Literal warnings.warn
-    weakref.finalize weakref.ref
+    weakref.finalize
 """.split())
 
 C_INTERFACE = set("""

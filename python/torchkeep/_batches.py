@@ -77,6 +77,18 @@ def restart_quietly(loader):
     base._get_iterator = get_iterator
 
 
+def continued(adapters, generators_are_back, warn):
+    """Called by a run that has resumed: what begins a loader from here on leaves the generators alone that it put back."""
+    for adapter in adapters:
+        sampler = getattr(adapter, "sampler", None)
+        if isinstance(sampler, ResumableSampler):
+            sampler._warn = warn
+            if generators_are_back:
+                sampler._keep(HostGenerators())
+        elif hasattr(adapter, "thing"):
+            restart_quietly(adapter.thing)
+
+
 def _own_generators(base):
     generator = getattr(base, "generator", None)
     return () if generator is None else (generator,)

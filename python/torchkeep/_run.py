@@ -9,9 +9,7 @@ import threading
 import warnings
 import weakref
 
-from . import _core, _state
-from ._accumulation import UnsavedGradients
-from ._batches import HostGenerators, restart_quietly
+from . import _batches, _core, _state
 from ._errors import InvalidArgumentError
 from ._generators import Generators
 from ._signals import StopSignals
@@ -138,7 +136,6 @@ class Run:
         self._resumed = False
         self._stepped = False  # since
         self._total = None  # of steps()
-        self._unsaved = None if gradients else UnsavedGradients(self._modules, self._engine_warn())
         self._signals = StopSignals(self._engine.request_stop) if signals else None
         self._gates = []  # handles of hooks
         self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._gates, threading.get_ident())
@@ -164,8 +161,6 @@ class Run:
                 self._modules.append((name, adapter.module))
             if isinstance(adapter, _state.Optimizer) and self._options["role"] == "writer":
                 self._add_gate(name, adapter.optimizer)
-                if self._unsaved is not None:
-                    self._gates += self._unsaved.watch(adapter.optimizer)
 
     def _add_gate(self, name, optimizer):
         engine = self._engine
@@ -195,17 +190,8 @@ class Run:
         step = self._engine.resume()
         self._resumed = True
         if torch is not None:
-            self._begin_loaders(step > 0 and self._options["rng"])
+            _batches.continued(self._adapters.values(), step > 0 and self._options["rng"], self._engine_warn())
         return step
-
-    def _begin_loaders(self, generators_are_back):
-        for adapter in self._adapters.values():
-            if isinstance(adapter, _state.Sampler):
-                adapter.sampler._warn = self._engine_warn()
-                if generators_are_back:
-                    adapter.sampler._keep(HostGenerators())
-            elif isinstance(adapter, _state.Stateful):
-                restart_quietly(adapter.thing)
 
     def _track_generators_and_gradients(self):
         # The generators come last: nothing that restores may draw after them.
@@ -235,8 +221,6 @@ class Run:
         or a stop was asked for. `step` is the number of steps done; left out, one more than before."""
         self._warn_of_samplers()
         self._stepped = True
-        if self._unsaved is not None:
-            self._unsaved.finished(self._engine.step + 1 if step is None else step)
         plain = {name: _plain(value) for name, value in metrics.items()}
         self._engine.finish_step(self._engine.step + 1 if step is None else step, plain)
 
