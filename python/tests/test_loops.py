@@ -256,3 +256,31 @@ def test_a_stateful_data_loader_continues_with_the_generators_of_the_run_that_ne
     whole = program.run(tmp_path / "whole")
     for cut in (3, 6, 8):
         assert program.run(tmp_path / str(cut), cut) + program.run(tmp_path / str(cut)) == whole, cut
+
+
+def accumulate(directory, micro_steps, zero, **options):
+    """The warnings of a training that steps its optimizer in every `micro_steps`-th finish_step()."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torchkeep.Run(directory, durable=False, signals=False, on_event=(events := []).append, **options) as run:
+        run.track(model=model, optimizer=optimizer)
+        for step in run.steps(6):
+            if zero(step):
+                optimizer.zero_grad()
+            model(torch.randn(4, 3)).square().mean().backward()
+            if step % micro_steps == micro_steps - 1:
+                optimizer.step()
+            run.finish_step()
+    return [event.message for event in events if event.is_warning]
+
+
+def test_gradients_that_cross_a_finish_step_and_are_not_saved_are_said_once(tmp_path):
+    said = accumulate(tmp_path / "a", 2, lambda step: step % 2 == 0)
+    assert len(said) == 1 and "gradients=True" in said[0]
+    assert accumulate(tmp_path / "b", 2, lambda step: step % 2 == 0, gradients=True) == []
+
+
+def test_gradients_that_are_dropped_before_they_are_used_again_are_no_state(tmp_path):
+    assert accumulate(tmp_path / "a", 1, lambda step: True) == []
+    assert accumulate(tmp_path / "b", 2, lambda step: True) == []  # a step was skipped, as GradScaler does
