@@ -21,7 +21,7 @@ STANDARD = set("""
     logging.ERROR logging.INFO logging.WARNING logging.getLogger os.PathLike os.execv os.fsdecode os.fspath
     os.getpid os.kill os.path os.path.basename os.path.dirname os.path.exists os.path.join
     pathlib.Path pathlib.PurePath pickle.UnpicklingError platform.python_version random.Random random.SystemRandom
-    random.getstate random.setstate signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
+    random.getstate random.seed random.setstate signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
     signal.default_int_handler signal.getsignal signal.signal struct.pack sys._getframe sys.argv sys.exit
     sys.modules sys.stderr sysconfig.get_path tempfile.TemporaryDirectory threading.current_thread
     threading.get_ident threading.main_thread time.monotonic types.MethodType types.TracebackType typing.Any

@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 
-from . import _core, _state
+from . import _batches, _core, _state
 from ._accumulation import Accumulation
 from ._adapter import outside
 from ._errors import InvalidArgumentError
@@ -255,10 +255,8 @@ class Run:
         self._engine.add_provenance({"tracked": kept})
         if self._options["role"] == "writer":
             self._watch.open()
-        if self._options["rng"] and torch is not None and step > 0:
-            for adapter in self._adapters.values():
-                if isinstance(adapter, _state.Sampler):
-                    adapter.sampler._rng = torch.get_rng_state()
+        if torch is not None:
+            _batches.continued(self._adapters.values(), step > 0 and self._options["rng"], self._engine_warn())
         return step
 
     def _track_generators_and_gradients(self):
