@@ -4,6 +4,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
+#include <set>
+#include <string>
 #include <thread>
 
 #include <torchkeep/files/fs.h>
@@ -26,6 +29,7 @@ class Watch {
   Watch& operator=(const Watch&) = delete;
 
   void expect(std::uint64_t bytes) noexcept { total_.store(bytes); }
+  void expect_more(std::uint64_t bytes) noexcept { total_.fetch_add(bytes); }
   /// As many bytes once more.
   void expect_again() noexcept { total_.store(2 * total_.load()); }
   /// Throws Interrupted.
@@ -64,6 +68,8 @@ class WatchedFs final : public Fs {
  private:
   Fs& fs_;
   Watch& watch_;
+  std::mutex mutex_;
+  std::set<std::string> opened_;  // whose bytes are expected
 };
 
 /// Calls `work` without the GIL; an interruption becomes the Python exception that caused it.

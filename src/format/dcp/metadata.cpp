@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// From the pickle's objects to structs. The fields of an object are looked at, its class hardly: a subclass has them
+// too.
+#include "metadata.h"
+
+#include <algorithm>
+#include <array>
+#include <fmt/format.h>
+#include <unordered_map>
+
+#include <torchkeep/base/checked.h>
+
+#include "hash.h"
+#include "open/open.h"
+#include "show.h"
+
+namespace torchkeep::dcp {
+namespace {
+
+using detail::show;
+
+struct NameHash {
+  std::uint64_t seed = detail::hash_seed();
+  std::size_t operator()(std::string_view text) const noexcept { return detail::hash_text(text, seed); }
+};
+
+// Data of a .metadata beside what any pickle may name.
+bool is_of_dcp(std::string_view module, std::string_view name) noexcept {
+  constexpr std::string_view kMetadata = "torch.distributed.checkpoint.metadata";
+  constexpr std::string_view kBefore24 = "torch.distributed._shard.sharded_tensor.metadata";
+  constexpr std::pair<std::string_view, std::string_view> kKnown[] = {
+      {kMetadata, "Metadata"},
+      {kMetadata, "TensorStorageMetadata"},
+      {kMetadata, "ChunkStorageMetadata"},
+      {kMetadata, "TensorProperties"},
+      {kMetadata, "BytesStorageMetadata"},
+      {kMetadata, "MetadataIndex"},
+      {kMetadata, "StorageMeta"},
+      {kMetadata, "_MEM_FORMAT_ENCODING"},
+      {kBefore24, "TensorProperties"},
+      {kBefore24, "MEM_FORMAT_ENCODING"},
+      {"torch.distributed.checkpoint.filesystem", "_StorageInfo"},
+      {"pathlib", "PosixPath"},
+      {"pathlib", "PurePosixPath"},
+      {"pathlib", "WindowsPath"},
+      {"pathlib._local", "PosixPath"},
+      {"pathlib._local", "PurePosixPath"},
+      {"pathlib._local", "WindowsPath"},
+      {"builtins", "getattr"},  // how early Python 3.11 names a member of an enumeration
+      {"__builtin__", "getattr"},
+  };
+  return std::find(std::begin(kKnown), std::end(kKnown), std::pair(module, name)) != std::end(kKnown);
+}
+
+// The field of an object's state, or nullptr.
+const Value* find_field(const Value& object, std::string_view name) {
+  if (!object.is(Kind::opaque)) return nullptr;
+  const Value& state = object.as_opaque().state;
+  if (!state.is_mapping()) return nullptr;
+  for (const Entry& entry : state.items()) {
+    if (entry.key.is(Kind::string) && entry.key.as_string() == name) return &entry.value;
+  }
+  return nullptr;
+}
+
+class Decoder {
+ public:
+  Decoder(const ReadAt& file, const PtReadOptions& options) : file_(file), limits_(options.limits) {
+    allowance_ = limits_.max_free_bytes + limits_.max_expansion * file.size();
+  }
+
+  Metadata run(const Value& root) {
+    const Value* entries = find_field(root, "state_dict_metadata");
+    if (entries == nullptr || !entries->is_mapping()) {
+      fail(Code::unsupported, "not the Metadata of torch.distributed.checkpoint: it has no state_dict_metadata");
+    }
+    note_class(root.as_opaque());
+    read_places(field(root, "storage_data", {}));
+    for (const Entry& entry : entries->items()) add_entry(text(entry.key, "a name", {}), entry.value);
+    read_paths(find_field(root, "planner_data"));
+    note_unused();
+    return std::move(result_);
+  }
+
+ private:
+  // Which item of a name: a value, or the chunk at an offset.
+  struct Key {
+    bool is_chunk = false;
+    Shape offset = {};
+    auto operator<=>(const Key&) const = default;
+  };
+  // An item that storage_data has.
+  struct Known {
+    Key key;
+    ItemPlace place;
+    bool used = false;
+  };
+
+  [[noreturn]] void fail(Code code, std::string message, std::string key = {}) const {
+    throw Error(code, std::move(message), {.file = file_.name(), .record = {}, .offset = {}, .key = std::move(key)});
+  }
+  // A pickle may name one object many times, each of which costs memory here.
+  void charge(std::uint64_t bytes) {
+    charged_ += bytes;
+    if (charged_ > allowance_) fail(Code::refused, "it makes more of its bytes than an honest one does");
+  }
+
+  const Value& field(const Value& object, std::string_view name, const std::string& key) const {
+    const Value* found = find_field(object, name);
+    if (found == nullptr) fail(Code::corrupt, fmt::format("an object without the field '{}'", name), key);
+    return *found;
+  }
+  std::string text(const Value& value, std::string_view what, const std::string& key) {
+    if (!value.is(Kind::string)) fail(Code::corrupt, fmt::format("{} that is no str", what), key);
+    charge(value.as_string().size());
+    return value.as_string();
+  }
+  std::int64_t integer(const Value& value, std::string_view what, const std::string& key) const {
+    const auto number = value.is(Kind::integer) ? value.as_integer().to_int64() : std::nullopt;
+    if (!number) fail(Code::corrupt, fmt::format("{} that is no integer of 64 bits", what), key);
+    return *number;
+  }
+  std::uint64_t count(const Value& value, std::string_view what, const std::string& key) const {
+    const std::int64_t number = integer(value, what, key);
+    if (number < 0) fail(Code::corrupt, fmt::format("{} of {}", what, number), key);
+    return static_cast<std::uint64_t>(number);
+  }
+  Shape numbers(const Value& value, std::string_view what, const std::string& key) {
+    if (!value.is_sequence()) fail(Code::corrupt, fmt::format("{} that are no torch.Size", what), key);
+    if (value.size() > limits_.max_dimensions) {
+      fail(Code::refused,
+           fmt::format("{} of {} dimensions; the limit is {}", what, value.size(), limits_.max_dimensions), key);
+    }
+    charge(sizeof(Shape) + value.size() * sizeof(std::int64_t));
+    Shape result;
+    result.reserve(value.size());
+    for (const Value& number : value.elements()) result.push_back(integer(number, what, key));
+    return result;
+  }
+
+  void note_class(const Opaque& object) {
+    if (object.name == "Metadata" && object.module == "torch.distributed.checkpoint.metadata") return;
+    result_.notes.push_back(fmt::format("an object of {}.{}, of which the fields of DCP's Metadata are read",
+                                        show(object.module), show(object.name)));
+  }
+
+  void read_places(const Value& storage) {
+    if (!storage.is_mapping()) fail(Code::unsupported, "storage_data is no dict: another storage than files");
+    for (const Entry& entry : storage.items()) {
+      const std::string fqn = text(field(entry.key, "fqn", {}), "the name of an item", {});
+      Known known;
+      if (const Value* offset = find_field(entry.key, "offset"); offset != nullptr && !offset->is_none()) {
+        known.key = {true, numbers(*offset, "offsets", fqn)};
+      }
+      known.place = place(entry.value, fqn);
+      charge(sizeof(Known));
+      known_[fqn].push_back(std::move(known));
+    }
+    for (auto& [fqn, items] : known_) {
+      std::sort(items.begin(), items.end(), [](const Known& a, const Known& b) { return a.key < b.key; });
+      const auto twice =
+          std::adjacent_find(items.begin(), items.end(), [](const Known& a, const Known& b) { return a.key == b.key; });
+      if (twice != items.end()) fail(Code::corrupt, "storage_data has two items for one chunk", fqn);
+    }
+  }
+
+  ItemPlace place(const Value& info, const std::string& fqn) {
+    ItemPlace place;
+    place.file = file_index(text(field(info, "relative_path", fqn), "a relative_path", fqn), fqn);
+    place.offset = count(field(info, "offset", fqn), "an offset", fqn);
+    place.length = count(field(info, "length", fqn), "a length", fqn);
+    if (!checked_add(static_cast<std::int64_t>(place.offset), static_cast<std::int64_t>(place.length))) {
+      fail(Code::corrupt, fmt::format("{} bytes at {}: no file is that long", place.length, place.offset), fqn);
+    }
+    const Value* transforms = find_field(info, "transform_descriptors");
+    if (transforms != nullptr && transforms->is_sequence() && !transforms->empty()) {
+      std::string all;
+      for (const Value& one : transforms->elements()) {
+        all += fmt::format("{}{}", all.empty() ? "" : ", ", show(text(one, "a transform", fqn)));
+      }
+      place.transforms = transform_index(std::move(all));
+    }
+    return place;
+  }
+
+  // A name leads to a file in this folder and nowhere else.
+  std::uint32_t file_index(const std::string& name, const std::string& fqn) {
+    if (name.empty() || name == "." || name == ".." || name.find_first_of("/\\\0", 0, 3) != std::string::npos) {
+      fail(Code::refused, fmt::format("a relative_path '{}': it must name a file in this folder", show(name)), fqn);
+    }
+    const auto [known, is_new] = files_.emplace(name, static_cast<std::uint32_t>(result_.files.size()));
+    if (is_new) result_.files.push_back(name);
+    return known->second;
+  }
+
+  std::uint32_t transform_index(std::string transforms) {
+    auto& all = result_.transforms;
+    auto found = std::find(all.begin(), all.end(), transforms);
+    if (found == all.end()) found = all.insert(all.end(), std::move(transforms));
+    return static_cast<std::uint32_t>(found - all.begin() + 1);
+  }
+
+  void add_entry(std::string fqn, const Value& saved) {
+    charge(sizeof(MetaEntry));
+    MetaEntry entry;
+    entry.fqn = std::move(fqn);
+    entry.is_tensor = find_field(saved, "chunks") != nullptr;
+    if (entry.is_tensor)
+      read_tensor(entry, saved);
+    else if (saved.is(Kind::opaque) && saved.as_opaque().name == "BytesStorageMetadata")
+      entry.places.push_back(find_place(entry.fqn, {}));
+    else
+      fail(Code::unsupported, "neither a TensorStorageMetadata nor a BytesStorageMetadata", entry.fqn);
+    indices_.emplace(entry.fqn, result_.entries.size());
+    result_.entries.push_back(std::move(entry));
+  }
+
+  void read_tensor(MetaEntry& entry, const Value& saved) {
+    entry.dtype = dtype(field(saved, "properties", entry.fqn), entry.fqn);
+    entry.shape = numbers(field(saved, "size", entry.fqn), "sizes", entry.fqn);
+    const Value& chunks = field(saved, "chunks", entry.fqn);
+    if (!chunks.is_sequence()) fail(Code::corrupt, "chunks that are no list", entry.fqn);
+    entry.chunks = BoxList(entry.shape.size());
+    charge(chunks.size() * (sizeof(ItemPlace) + 2 * sizeof(std::int64_t) * entry.shape.size()));
+    entry.chunks.reserve(chunks.size());
+    entry.places.reserve(chunks.size());
+    for (const Value& chunk : chunks.elements()) {
+      const Box box(numbers(field(chunk, "offsets", entry.fqn), "offsets", entry.fqn),
+                    numbers(field(chunk, "sizes", entry.fqn), "sizes", entry.fqn));
+      if (box.offset.size() != entry.shape.size() || box.size.size() != entry.shape.size()) {
+        fail(Code::corrupt,
+             fmt::format("a chunk of {} dimensions in a tensor of {}", box.offset.size(), entry.shape.size()),
+             entry.fqn);
+      }
+      entry.chunks.add(box);
+      entry.places.push_back(find_place(entry.fqn, {true, box.offset}));
+    }
+  }
+
+  // The first of the properties, which are a tuple; only it says anything (docs/dcp.md).
+  DType dtype(const Value& properties, const std::string& fqn) const {
+    const Value* found = find_field(properties, "dtype");
+    if (found == nullptr && properties.is(Kind::opaque)) {
+      const Value& state = properties.as_opaque().state;
+      if (state.is(Kind::tuple) && !state.empty()) found = &state.elements()[0];
+    }
+    if (found == nullptr) fail(Code::corrupt, "TensorProperties without a dtype", fqn);
+    if (!found->is(Kind::dtype)) fail(Code::unsupported, "a tensor whose dtype torchkeep does not know", fqn);
+    return found->as_dtype();
+  }
+
+  ItemPlace find_place(const std::string& fqn, const Key& key) {
+    const auto items = known_.find(fqn);
+    if (items == known_.end()) return {};
+    const auto found = std::lower_bound(items->second.begin(), items->second.end(), key,
+                                        [](const Known& known, const Key& wanted) { return known.key < wanted; });
+    if (found == items->second.end() || found->key != key) return {};
+    found->used = true;
+    return found->place;
+  }
+
+  void read_paths(const Value* planner) {
+    if (planner == nullptr || planner->is_none()) return;
+    if (!planner->is_mapping()) {
+      result_.notes.emplace_back("planner_data of a planner that is not DCP's own: names are not nested");
+      return;
+    }
+    for (const Entry& entry : planner->items()) {
+      const auto index = entry.key.is(Kind::string) ? indices_.find(entry.key.as_string()) : indices_.end();
+      if (index == indices_.end()) continue;  // torchtitan and others keep paths of what they did not save
+      result_.entries[index->second].path = path(entry.value, index->first);
+    }
+  }
+
+  std::optional<Path> path(const Value& steps, const std::string& fqn) {
+    if (!steps.is_sequence()) return std::nullopt;
+    if (steps.empty()) fail(Code::corrupt, "an empty path in planner_data", fqn);
+    charge(steps.size() * sizeof(PathStep));
+    Path path;
+    for (const Value& step : steps.elements()) {
+      if (step.is(Kind::string))
+        path.emplace_back(text(step, "a key", fqn));
+      else
+        path.emplace_back(static_cast<std::int64_t>(count(step, "an index", fqn)));
+    }
+    return path;
+  }
+
+  void note_unused() {
+    std::size_t unused = 0;
+    for (const auto& [fqn, items] : known_) {
+      for (const Known& item : items) unused += !item.used;
+    }
+    if (unused > 0) result_.notes.push_back(fmt::format("{} items belong to no tensor or value", unused));
+  }
+
+  const ReadAt& file_;
+  const Limits& limits_;
+  std::uint64_t allowance_ = 0;
+  std::uint64_t charged_ = 0;
+  Metadata result_;
+  std::unordered_map<std::string, std::vector<Known>, NameHash> known_;  // items by name, each by offset
+  std::unordered_map<std::string, std::uint32_t, NameHash> files_;       // index into result_.files
+  std::unordered_map<std::string, std::size_t, NameHash> indices_;       // into result_.entries
+};
+
+class Merger {
+ public:
+  explicit Merger(const std::string& folder) : folder_(folder) {}
+
+  void add(std::int64_t rank, Metadata one) {
+    rank_ = rank;
+    file_map_.clear();
+    for (std::string& name : one.files) file_map_.push_back(index_in(result_.files, files_, std::move(name)));
+    transform_map_.assign(1, 0);
+    for (std::string& name : one.transforms) {
+      transform_map_.push_back(index_in(result_.transforms, transforms_, std::move(name)) + 1);
+    }
+    for (MetaEntry& entry : one.entries) {
+      for (ItemPlace& place : entry.places) translate(place);
+      const auto [known, is_new] = entries_.emplace(entry.fqn, result_.entries.size());
+      if (is_new)
+        add_new(std::move(entry));
+      else
+        merge(known->second, entry);
+    }
+    result_.notes.insert(result_.notes.end(), one.notes.begin(), one.notes.end());
+  }
+
+  Metadata take() { return std::move(result_); }
+
+ private:
+  using Index = std::unordered_map<std::string, std::uint32_t, NameHash>;
+
+  [[noreturn]] void fail(const std::string& fqn, std::string message) const {
+    throw Error(Code::corrupt, std::move(message), {.file = folder_, .record = {}, .offset = {}, .key = fqn});
+  }
+
+  static std::uint32_t index_in(std::vector<std::string>& names, Index& index, std::string name) {
+    const auto [known, is_new] = index.emplace(name, static_cast<std::uint32_t>(names.size()));
+    if (is_new) names.push_back(std::move(name));
+    return known->second;
+  }
+
+  void translate(ItemPlace& place) const {
+    if (place.file != ItemPlace::kNowhere) place.file = file_map_[place.file];
+    place.transforms = transform_map_[place.transforms];
+  }
+
+  void add_new(MetaEntry entry) {
+    auto& boxes = boxes_.emplace_back();
+    for (std::size_t i = 0; i < entry.chunks.size(); ++i) boxes.push_back(Box(entry.chunks[i]));
+    std::sort(boxes.begin(), boxes.end(), before);
+    result_.entries.push_back(std::move(entry));
+  }
+
+  static bool before(const Box& a, const Box& b) { return std::pair(a.offset, a.size) < std::pair(b.offset, b.size); }
+
+  void merge(std::size_t index, const MetaEntry& entry) {
+    MetaEntry& merged = result_.entries[index];
+    if (merged.is_tensor != entry.is_tensor || merged.dtype != entry.dtype || merged.shape != entry.shape) {
+      fail(entry.fqn, fmt::format("rank {} has another dtype or shape of it than the ranks before", rank_));
+    }
+    if (!entry.is_tensor) return result_.replicas.push_back({index, rank_, entry.places[0]});
+    auto& boxes = boxes_[index];
+    const std::size_t sorted = boxes.size();
+    for (std::size_t i = 0; i < entry.chunks.size(); ++i) {
+      const Box box(entry.chunks[i]);
+      // What several ranks have is taken from the lowest.
+      if (std::binary_search(boxes.begin(), boxes.begin() + static_cast<std::ptrdiff_t>(sorted), box, before)) continue;
+      boxes.push_back(box);
+      merged.chunks.add(box);
+      merged.places.push_back(entry.places[i]);
+    }
+    std::sort(boxes.begin(), boxes.end(), before);
+  }
+
+  const std::string& folder_;
+  Metadata result_;
+  std::int64_t rank_ = 0;
+  std::vector<std::uint32_t> file_map_;       // of the rank's files
+  std::vector<std::uint32_t> transform_map_;  // of the rank's transforms, both counted from 1
+  Index files_;
+  Index transforms_;
+  std::unordered_map<std::string, std::size_t, NameHash> entries_;
+  std::vector<std::vector<Box>> boxes_;  // of each entry, sorted
+};
+
+}  // namespace
+
+Metadata read_metadata(const ReadAt& file, const PtReadOptions& options) {
+  if (file.size() == 0) {
+    throw Error(Code::corrupt, "the file is empty: the save was cut off, by a power cut or a full disk",
+                {.file = file.name(), .record = {}, .offset = {}, .key = {}});
+  }
+  pickle::ReadContext context = open::make_context(options, 0);
+  context.where.file = file.name();
+  context.also_known = is_of_dcp;
+  std::uint64_t position = 0;
+  const Value root =
+      open::read_pickle_at(file, position, file.size(), options.limits.max_pickle_bytes, std::move(context));
+  return Decoder(file, options).run(root);
+}
+
+Metadata merge_ranks(std::vector<std::pair<std::int64_t, Metadata>> ranks, const std::string& folder) {
+  Merger merger(folder);
+  for (auto& [rank, metadata] : ranks) merger.add(rank, std::move(metadata));
+  return merger.take();
+}
+
+}  // namespace torchkeep::dcp
