@@ -342,6 +342,37 @@ TEST(Dcp, OtherPeoplesClassesAreKeptAndTheirBaseFieldsRead) {
   EXPECT_NO_THROW(read(sample_dcp_folder(), {.unknown_classes = UnknownClasses::refuse}));
 }
 
+// PyTorch 2.0 to 2.3 had other modules, Python 3.11 named members of enumerations by getattr.
+TEST(Dcp, OlderSpellingsOfTheSameAreReadWithoutUnknownClasses) {
+  using namespace testing::parts;
+  constexpr const char* kOld = "torch.distributed._shard.sharded_tensor.metadata";
+  constexpr const char* kNew = "torch.distributed.checkpoint.metadata";
+  const std::string layout = call(global("torch.serialization", "_get_layout"), {text("torch.strided")});
+  const auto properties = [&](const char* module, const std::string& format) {
+    return global(module, "TensorProperties") + ")\x81" +
+           tuple({global("torch", "float32"), layout, "\x89", format, "\x89"}) + "b";
+  };
+  const std::string by_name = text("TORCH_CONTIGUOUS_FORMAT");
+  for (const std::string& one : {
+           properties(kOld, call(global(kOld, "MEM_FORMAT_ENCODING"), {number(0)})),
+           properties(kNew, call(global("builtins", "getattr"), {global(kNew, "_MEM_FORMAT_ENCODING"), by_name})),
+           properties(kOld, call(global("__builtin__", "getattr"), {global(kOld, "MEM_FORMAT_ENCODING"), by_name})),
+       }) {
+    DcpFolder folder = sample_dcp_folder();
+    folder.tensors[0].properties = one;
+    folder.extra = text("storage_meta") + global(kNew, "StorageMeta") + ")\x81}(" + text("checkpoint_id") +
+                   call(global("pathlib._local", "PosixPath"), {text("/"), text("ckpt")}) + "ub";
+    const Value state = read(folder, {.unknown_classes = UnknownClasses::refuse});
+    EXPECT_EQ(state["w"].as_tensor().to_vector<float>(), counting(24));
+  }
+}
+
+TEST(Dcp, ADtypeThatIsNotKnownIsUnsupportedByName) {
+  DcpFolder folder = sample_dcp_folder();
+  folder.tensors[0].dtype = "float7";
+  EXPECT_ERROR(read(folder), Code::unsupported, "torch.float7");
+}
+
 TEST(Dcp, APickleThatIsNoMetadataIsNone) {
   DcpFolder folder = sample_dcp_folder();
   folder.metadata = testing::parts::pickle(testing::parts::empty_dict());

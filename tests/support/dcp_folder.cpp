@@ -42,7 +42,9 @@ std::string tensor_metadata(const DcpTensor& tensor) {
     chunks += object("ChunkStorageMetadata", {{"offsets", size(box.offset)}, {"sizes", size(box.size)}});
   }
   return object("TensorStorageMetadata",
-                {{"properties", properties(tensor.dtype)}, {"size", size(tensor.shape)}, {"chunks", chunks + "e"}});
+                {{"properties", tensor.properties.empty() ? properties(tensor.dtype) : tensor.properties},
+                 {"size", size(tensor.shape)},
+                 {"chunks", chunks + "e"}});
 }
 
 std::string index(const DcpItem& item) {

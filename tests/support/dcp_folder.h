@@ -30,6 +30,8 @@ struct DcpTensor {
   Shape shape;
   std::vector<Box> chunks;
   std::string dtype = "float32";
+  /// Instructions that push the TensorProperties; empty: those of PyTorch 2.13.
+  std::string properties = {};
 };
 
 /// What is in a folder. `metadata` is written by metadata_bytes() unless it is set.

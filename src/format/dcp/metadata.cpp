@@ -12,12 +12,17 @@
 
 #include "hash.h"
 #include "open/open.h"
+#include "pickle/heap.h"
 #include "show.h"
 
 namespace torchkeep::dcp {
 namespace {
 
 using detail::show;
+using pickle::Heap;
+using pickle::ObjectKind;
+using pickle::Slot;
+using pickle::Tag;
 
 struct NameHash {
   std::uint64_t seed = detail::hash_seed();
@@ -52,32 +57,22 @@ bool is_of_dcp(std::string_view module, std::string_view name) noexcept {
   return std::find(std::begin(kKnown), std::end(kKnown), std::pair(module, name)) != std::end(kKnown);
 }
 
-// The field of an object's state, or nullptr.
-const Value* find_field(const Value& object, std::string_view name) {
-  if (!object.is(Kind::opaque)) return nullptr;
-  const Value& state = object.as_opaque().state;
-  if (!state.is_mapping()) return nullptr;
-  for (const Entry& entry : state.items()) {
-    if (entry.key.is(Kind::string) && entry.key.as_string() == name) return &entry.value;
-  }
-  return nullptr;
-}
-
 class Decoder {
  public:
-  Decoder(const ReadAt& file, const PtReadOptions& options) : file_(file), limits_(options.limits) {
+  Decoder(const Heap& heap, const ReadAt& file, const PtReadOptions& options)
+      : heap_(heap), file_(file), limits_(options.limits) {
     allowance_ = limits_.max_free_bytes + limits_.max_expansion * file.size();
   }
 
-  Metadata run(const Value& root) {
-    const Value* entries = find_field(root, "state_dict_metadata");
-    if (entries == nullptr || !entries->is_mapping()) {
+  Metadata run(Slot root) {
+    const auto entries = find_field(root, "state_dict_metadata");
+    if (!entries || !is_mapping(*entries)) {
       fail(Code::unsupported, "not the Metadata of torch.distributed.checkpoint: it has no state_dict_metadata");
     }
-    note_class(root.as_opaque());
+    note_class(heap_.opaque_global(heap_.object(root)));
     read_places(field(root, "storage_data", {}));
-    for (const Entry& entry : entries->items()) add_entry(text(entry.key, "a name", {}), entry.value);
-    read_paths(find_field(root, "planner_data"));
+    each_entry(*entries, [this](Slot key, Slot value) { add_entry(text(key, "a name", {}), value); });
+    if (const auto planner = find_field(root, "planner_data")) read_paths(*planner);
     note_unused();
     return std::move(result_);
   }
@@ -105,57 +100,79 @@ class Decoder {
     if (charged_ > allowance_) fail(Code::refused, "it makes more of its bytes than an honest one does");
   }
 
-  const Value& field(const Value& object, std::string_view name, const std::string& key) const {
-    const Value* found = find_field(object, name);
-    if (found == nullptr) fail(Code::corrupt, fmt::format("an object without the field '{}'", name), key);
+  bool is_mapping(Slot slot) const noexcept {
+    return heap_.is(slot, ObjectKind::dict) || heap_.is(slot, ObjectKind::ordered_dict);
+  }
+  bool is_sequence(Slot slot) const noexcept {
+    return heap_.is(slot, ObjectKind::size) || heap_.is(slot, ObjectKind::tuple) || heap_.is(slot, ObjectKind::list);
+  }
+  template <class F>
+  void each_entry(Slot mapping, F f) const {
+    const auto items = heap_.items(mapping);
+    for (std::size_t i = 0; i + 1 < items.size(); i += 2) f(items[i], items[i + 1]);
+  }
+  // The field of an object's state; the last one of a name counts, as in a dict.
+  std::optional<Slot> find_field(Slot object, std::string_view name) const {
+    if (!heap_.is(object, ObjectKind::opaque)) return std::nullopt;
+    const Slot state = heap_.items(object)[pickle::kOpaqueState];
+    if (!is_mapping(state)) return std::nullopt;
+    const auto items = heap_.items(state);
+    for (std::size_t i = items.size(); i >= 2; i -= 2) {
+      if (items[i - 2].tag == Tag::string && heap_.text(items[i - 2]) == name) return items[i - 1];
+    }
+    return std::nullopt;
+  }
+  Slot field(Slot object, std::string_view name, const std::string& key) const {
+    const auto found = find_field(object, name);
+    if (!found) fail(Code::corrupt, fmt::format("an object without the field '{}'", name), key);
     return *found;
   }
-  std::string text(const Value& value, std::string_view what, const std::string& key) {
-    if (!value.is(Kind::string)) fail(Code::corrupt, fmt::format("{} that is no str", what), key);
-    charge(value.as_string().size());
-    return value.as_string();
+  std::string text(Slot value, std::string_view what, const std::string& key) {
+    if (value.tag != Tag::string) fail(Code::corrupt, fmt::format("{} that is no str", what), key);
+    charge(value.length);
+    return std::string(heap_.text(value));
   }
-  std::int64_t integer(const Value& value, std::string_view what, const std::string& key) const {
-    const auto number = value.is(Kind::integer) ? value.as_integer().to_int64() : std::nullopt;
-    if (!number) fail(Code::corrupt, fmt::format("{} that is no integer of 64 bits", what), key);
-    return *number;
+  std::int64_t integer(Slot value, std::string_view what, const std::string& key) const {
+    if (value.tag != Tag::integer) fail(Code::corrupt, fmt::format("{} that is no integer of 64 bits", what), key);
+    return value.integer;
   }
-  std::uint64_t count(const Value& value, std::string_view what, const std::string& key) const {
+  std::uint64_t count(Slot value, std::string_view what, const std::string& key) const {
     const std::int64_t number = integer(value, what, key);
     if (number < 0) fail(Code::corrupt, fmt::format("{} of {}", what, number), key);
     return static_cast<std::uint64_t>(number);
   }
-  Shape numbers(const Value& value, std::string_view what, const std::string& key) {
-    if (!value.is_sequence()) fail(Code::corrupt, fmt::format("{} that are no torch.Size", what), key);
-    if (value.size() > limits_.max_dimensions) {
+  Shape numbers(Slot value, std::string_view what, const std::string& key) {
+    if (!is_sequence(value)) fail(Code::corrupt, fmt::format("{} that are no torch.Size", what), key);
+    const auto items = heap_.items(value);
+    if (items.size() > limits_.max_dimensions) {
       fail(Code::refused,
-           fmt::format("{} of {} dimensions; the limit is {}", what, value.size(), limits_.max_dimensions), key);
+           fmt::format("{} of {} dimensions; the limit is {}", what, items.size(), limits_.max_dimensions), key);
     }
-    charge(sizeof(Shape) + value.size() * sizeof(std::int64_t));
+    charge(sizeof(Shape) + items.size() * sizeof(std::int64_t));
     Shape result;
-    result.reserve(value.size());
-    for (const Value& number : value.elements()) result.push_back(integer(number, what, key));
+    result.reserve(items.size());
+    for (const Slot number : items) result.push_back(integer(number, what, key));
     return result;
   }
 
-  void note_class(const Opaque& object) {
+  void note_class(const pickle::Global& object) {
     if (object.name == "Metadata" && object.module == "torch.distributed.checkpoint.metadata") return;
     result_.notes.push_back(fmt::format("an object of {}.{}, of which the fields of DCP's Metadata are read",
                                         show(object.module), show(object.name)));
   }
 
-  void read_places(const Value& storage) {
-    if (!storage.is_mapping()) fail(Code::unsupported, "storage_data is no dict: another storage than files");
-    for (const Entry& entry : storage.items()) {
-      const std::string fqn = text(field(entry.key, "fqn", {}), "the name of an item", {});
+  void read_places(Slot storage) {
+    if (!is_mapping(storage)) fail(Code::unsupported, "storage_data is no dict: another storage than files");
+    each_entry(storage, [this](Slot index, Slot info) {
+      const std::string fqn = text(field(index, "fqn", {}), "the name of an item", {});
       Known known;
-      if (const Value* offset = find_field(entry.key, "offset"); offset != nullptr && !offset->is_none()) {
+      if (const auto offset = find_field(index, "offset"); offset && offset->tag != Tag::none) {
         known.key = {true, numbers(*offset, "offsets", fqn)};
       }
-      known.place = place(entry.value, fqn);
+      known.place = place(info, fqn);
       charge(sizeof(Known));
       known_[fqn].push_back(std::move(known));
-    }
+    });
     for (auto& [fqn, items] : known_) {
       std::sort(items.begin(), items.end(), [](const Known& a, const Known& b) { return a.key < b.key; });
       const auto twice =
@@ -164,7 +181,7 @@ class Decoder {
     }
   }
 
-  ItemPlace place(const Value& info, const std::string& fqn) {
+  ItemPlace place(Slot info, const std::string& fqn) {
     ItemPlace place;
     place.file = file_index(text(field(info, "relative_path", fqn), "a relative_path", fqn), fqn);
     place.offset = count(field(info, "offset", fqn), "an offset", fqn);
@@ -172,13 +189,14 @@ class Decoder {
     if (!checked_add(static_cast<std::int64_t>(place.offset), static_cast<std::int64_t>(place.length))) {
       fail(Code::corrupt, fmt::format("{} bytes at {}: no file is that long", place.length, place.offset), fqn);
     }
-    const Value* transforms = find_field(info, "transform_descriptors");
-    if (transforms != nullptr && transforms->is_sequence() && !transforms->empty()) {
+    const auto transforms = find_field(info, "transform_descriptors");
+    if (transforms && transforms->tag != Tag::none) {
+      if (!is_sequence(*transforms)) fail(Code::corrupt, "transform_descriptors that are no list", fqn);
       std::string all;
-      for (const Value& one : transforms->elements()) {
+      for (const Slot one : heap_.items(*transforms)) {
         all += fmt::format("{}{}", all.empty() ? "" : ", ", show(text(one, "a transform", fqn)));
       }
-      place.transforms = transform_index(std::move(all));
+      if (!all.empty()) place.transforms = transform_index(std::move(all));
     }
     return place;
   }
@@ -200,14 +218,15 @@ class Decoder {
     return static_cast<std::uint32_t>(found - all.begin() + 1);
   }
 
-  void add_entry(std::string fqn, const Value& saved) {
+  void add_entry(std::string fqn, Slot saved) {
     charge(sizeof(MetaEntry));
     MetaEntry entry;
     entry.fqn = std::move(fqn);
-    entry.is_tensor = find_field(saved, "chunks") != nullptr;
+    entry.is_tensor = find_field(saved, "chunks").has_value();
     if (entry.is_tensor)
       read_tensor(entry, saved);
-    else if (saved.is(Kind::opaque) && saved.as_opaque().name == "BytesStorageMetadata")
+    else if (heap_.is(saved, ObjectKind::opaque) &&
+             heap_.opaque_global(heap_.object(saved)).name == "BytesStorageMetadata")
       entry.places.push_back(find_place(entry.fqn, {}));
     else
       fail(Code::unsupported, "neither a TensorStorageMetadata nor a BytesStorageMetadata", entry.fqn);
@@ -215,16 +234,17 @@ class Decoder {
     result_.entries.push_back(std::move(entry));
   }
 
-  void read_tensor(MetaEntry& entry, const Value& saved) {
+  void read_tensor(MetaEntry& entry, Slot saved) {
     entry.dtype = dtype(field(saved, "properties", entry.fqn), entry.fqn);
     entry.shape = numbers(field(saved, "size", entry.fqn), "sizes", entry.fqn);
-    const Value& chunks = field(saved, "chunks", entry.fqn);
-    if (!chunks.is_sequence()) fail(Code::corrupt, "chunks that are no list", entry.fqn);
+    const Slot list = field(saved, "chunks", entry.fqn);
+    if (!is_sequence(list)) fail(Code::corrupt, "chunks that are no list", entry.fqn);
+    const auto chunks = heap_.items(list);
     entry.chunks = BoxList(entry.shape.size());
     charge(chunks.size() * (sizeof(ItemPlace) + 2 * sizeof(std::int64_t) * entry.shape.size()));
     entry.chunks.reserve(chunks.size());
     entry.places.reserve(chunks.size());
-    for (const Value& chunk : chunks.elements()) {
+    for (const Slot chunk : chunks) {
       const Box box(numbers(field(chunk, "offsets", entry.fqn), "offsets", entry.fqn),
                     numbers(field(chunk, "sizes", entry.fqn), "sizes", entry.fqn));
       if (box.offset.size() != entry.shape.size() || box.size.size() != entry.shape.size()) {
@@ -238,15 +258,18 @@ class Decoder {
   }
 
   // The first of the properties, which are a tuple; only it says anything (docs/dcp.md).
-  DType dtype(const Value& properties, const std::string& fqn) const {
-    const Value* found = find_field(properties, "dtype");
-    if (found == nullptr && properties.is(Kind::opaque)) {
-      const Value& state = properties.as_opaque().state;
-      if (state.is(Kind::tuple) && !state.empty()) found = &state.elements()[0];
+  DType dtype(Slot properties, const std::string& fqn) const {
+    auto found = find_field(properties, "dtype");
+    if (!found && heap_.is(properties, ObjectKind::opaque)) {
+      const Slot state = heap_.items(properties)[pickle::kOpaqueState];
+      if (heap_.is(state, ObjectKind::tuple) && !heap_.items(state).empty()) found = heap_.items(state)[0];
     }
-    if (found == nullptr) fail(Code::corrupt, "TensorProperties without a dtype", fqn);
-    if (!found->is(Kind::dtype)) fail(Code::unsupported, "a tensor whose dtype torchkeep does not know", fqn);
-    return found->as_dtype();
+    if (!found) fail(Code::corrupt, "TensorProperties without a dtype", fqn);
+    if (!heap_.is(*found, pickle::Role::dtype)) {
+      fail(Code::unsupported, fmt::format("a tensor whose dtype torchkeep does not know: {}", heap_.describe(*found)),
+           fqn);
+    }
+    return *heap_.global(*found).dtype;
   }
 
   ItemPlace find_place(const std::string& fqn, const Key& key) {
@@ -259,26 +282,27 @@ class Decoder {
     return found->place;
   }
 
-  void read_paths(const Value* planner) {
-    if (planner == nullptr || planner->is_none()) return;
-    if (!planner->is_mapping()) {
+  void read_paths(Slot planner) {
+    if (planner.tag == Tag::none) return;
+    if (!is_mapping(planner)) {
       result_.notes.emplace_back("planner_data of a planner that is not DCP's own: names are not nested");
       return;
     }
-    for (const Entry& entry : planner->items()) {
-      const auto index = entry.key.is(Kind::string) ? indices_.find(entry.key.as_string()) : indices_.end();
-      if (index == indices_.end()) continue;  // torchtitan and others keep paths of what they did not save
-      result_.entries[index->second].path = path(entry.value, index->first);
-    }
+    each_entry(planner, [this](Slot key, Slot steps) {
+      const auto index = key.tag == Tag::string ? indices_.find(std::string(heap_.text(key))) : indices_.end();
+      if (index == indices_.end()) return;  // some keep paths of what they did not save
+      result_.entries[index->second].path = path(steps, index->first);
+    });
   }
 
-  std::optional<Path> path(const Value& steps, const std::string& fqn) {
-    if (!steps.is_sequence()) return std::nullopt;
-    if (steps.empty()) fail(Code::corrupt, "an empty path in planner_data", fqn);
-    charge(steps.size() * sizeof(PathStep));
+  std::optional<Path> path(Slot steps, const std::string& fqn) {
+    if (!is_sequence(steps)) return std::nullopt;
+    const auto items = heap_.items(steps);
+    if (items.empty()) fail(Code::corrupt, "an empty path in planner_data", fqn);
+    charge(items.size() * sizeof(PathStep));
     Path path;
-    for (const Value& step : steps.elements()) {
-      if (step.is(Kind::string))
+    for (const Slot step : items) {
+      if (step.tag == Tag::string)
         path.emplace_back(text(step, "a key", fqn));
       else
         path.emplace_back(static_cast<std::int64_t>(count(step, "an index", fqn)));
@@ -294,6 +318,7 @@ class Decoder {
     if (unused > 0) result_.notes.push_back(fmt::format("{} items belong to no tensor or value", unused));
   }
 
+  const Heap& heap_;
   const ReadAt& file_;
   const Limits& limits_;
   std::uint64_t allowance_ = 0;
@@ -396,10 +421,13 @@ Metadata read_metadata(const ReadAt& file, const PtReadOptions& options) {
   pickle::ReadContext context = open::make_context(options, 0);
   context.where.file = file.name();
   context.also_known = is_of_dcp;
-  std::uint64_t position = 0;
-  const Value root =
-      open::read_pickle_at(file, position, file.size(), options.limits.max_pickle_bytes, std::move(context));
-  return Decoder(file, options).run(root);
+  const std::uint64_t size = pickle::find_end(file, 0, file.size(), options.limits.max_pickle_bytes);
+  std::string bytes(static_cast<std::size_t>(size), '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(bytes)));
+  Metadata metadata;
+  pickle::look(as_bytes(bytes), context,
+               [&](const Heap& heap, Slot root) { metadata = Decoder(heap, file, options).run(root); });
+  return metadata;
 }
 
 Metadata merge_ranks(std::vector<std::pair<std::int64_t, Metadata>> ranks, const std::string& folder) {

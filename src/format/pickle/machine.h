@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <fmt/format.h>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -23,21 +24,25 @@ class Machine {
     memo_.reserve(pickle.size() / 12);
   }
 
-  Value run() {
-    for (;;) {
-      heap_.set_position(reader_.position());
-      if (reader_.remaining() == 0) fail("the pickle ends without STOP");
-      const auto op = static_cast<Op>(reader_.read<std::uint8_t>());
-      if (op == Op::stop) return to_value(heap_, pop());
-      step(op);
-    }
-  }
+  Value run() { return to_value(heap_, run_to_stop()); }
+  /// Hands the heap and the pickle's object to `look` instead of making Values of them.
+  void run(const std::function<void(const Heap&, Slot)>& look) { look(heap_, run_to_stop()); }
 
  private:
   struct Mark {
     std::size_t depth;  // of the stack
     Heap::Level level;
   };
+
+  Slot run_to_stop() {
+    for (;;) {
+      heap_.set_position(reader_.position());
+      if (reader_.remaining() == 0) fail("the pickle ends without STOP");
+      const auto op = static_cast<Op>(reader_.read<std::uint8_t>());
+      if (op == Op::stop) return pop();
+      step(op);
+    }
+  }
 
   [[noreturn]] void fail(std::string message, Code code = Code::corrupt) const { heap_.fail(code, std::move(message)); }
 

@@ -168,4 +168,8 @@ Value read(Bytes bytes, const ReadContext& context) {
   return Machine(bytes, context).run();
 }
 
+void look(Bytes bytes, const ReadContext& context, const std::function<void(const Heap&, Slot)>& look) {
+  Machine(bytes, context).run(look);
+}
+
 }  // namespace torchkeep::pickle
