@@ -57,7 +57,8 @@ OpenedFile open_path(const std::string& path, const LoadOptions& options) {
   read.unknown_classes = options.unknown_classes;
   read.limits = options.limits;
   read.map = options.map;
-  if (const auto folder = find_folder(path, fs)) return open_dcp(*folder, read);
+  const auto found = find_folder(path, fs);
+  if (found && is_dcp_folder(found->files)) return open_dcp(*found, read);
   const std::string folder = path.substr(0, path.rfind('/') + 1);
   read.open_sibling = [&fs, folder](const std::string& name) { return fs.open_read(folder + name); };
   return open_file(fs.open_read(path), read);

@@ -480,5 +480,30 @@ TEST(DcpRanks, ValuesThatDifferAreNamed) {
   EXPECT_TRUE(named);
 }
 
+TEST(DcpRanks, TensorsThatAllHaveAndThatDifferAreNamed) {
+  Ranks ranks = two_ranks();
+  const Box all({0}, {3});
+  for (DcpFolder* rank : {&ranks.first, &ranks.second}) {
+    rank->tensors.push_back({"buffer", {3}, {all}});
+    rank->tensors.push_back({"other", {3}, {all}});
+  }
+  const auto add = [&](DcpFolder& rank, const char* fqn, const char* file, float last) {
+    rank.add_item(Value(Tensor::of<float>({3}, {1, 2, last})), {.fqn = fqn, .offset = Shape{0}, .file = file});
+  };
+  add(ranks.first, "buffer", "__0_0.distcp", 3);
+  add(ranks.first, "other", "__0_0.distcp", 3);
+  add(ranks.second, "buffer", "__1_0.distcp", 4);
+  add(ranks.second, "other", "__1_0.distcp", 3);
+  const OpenedFile opened = open_dcp(ranks.folder());
+  EXPECT_EQ(opened.value["buffer"].as_tensor().to_vector<float>(), (std::vector<float>{1, 2, 3}));
+  std::vector<std::string> named;
+  for (const std::string& note : opened.notes) {
+    if (note.find("is another one") != std::string::npos) named.push_back(note);
+  }
+  ASSERT_EQ(named.size(), 1u);
+  EXPECT_NE(named[0].find("'buffer' of rank 1"), std::string::npos);
+  EXPECT_EQ(check_dcp(ranks.folder()).records.size(), 8u);
+}
+
 }  // namespace
 }  // namespace torchkeep

@@ -30,7 +30,7 @@ class FolderCheck {
       }
     }
     for (const Metadata::Replica& replica : opened_.metadata.replicas) {
-      add({&opened_.metadata.entries[replica.entry], 0, replica.place});
+      add({&opened_.metadata.entries[replica.entry], replica.item, replica.place});
     }
     parallel_for(items_.size(), options_.threads, [this](std::uint64_t i) { check(i); });
   }
@@ -58,7 +58,8 @@ class FolderCheck {
     CheckedRecord& record = result_.records[i];
     try {
       check_records(item, record);
-      if (record.state != State::damaged && item.entry->is_tensor) find_chunk(*opened_.source, *item.entry, item.chunk);
+      if (record.state != State::damaged && item.entry->is_tensor)
+        find_chunk(*opened_.source, *item.entry, item.chunk, item.place);
     } catch (const Error& error) {
       if (error.code() == Code::io && error.system_error() != EIO) throw;
       record.state = State::damaged;

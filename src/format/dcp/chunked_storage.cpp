@@ -134,7 +134,7 @@ ChunkBytes ChunkedStorage::find(std::size_t i) const {
     if (known_[i].bytes) return *known_[i].bytes;
   }
   if (auto memory = source_->last.find(this, i)) return {0, 0, std::move(memory)};
-  ChunkBytes bytes = find_chunk(*source_, entry_, chunks_[i]);
+  ChunkBytes bytes = find_chunk(*source_, entry_, chunks_[i], entry_.places[chunks_[i]]);
   if (bytes.memory != nullptr) {
     source_->last.set(this, i, bytes.memory);
   } else {

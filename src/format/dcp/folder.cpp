@@ -160,24 +160,29 @@ class Opener {
     }
   }
 
+  using Missing = std::map<std::uint32_t, std::vector<const MetaEntry*>>;  // what files that are not there hold
+
   void check_files() const {
-    std::map<std::uint32_t, std::vector<const MetaEntry*>> missing;
+    Missing missing;
     for (const MetaEntry& entry : opened_.metadata.entries) {
       for (std::size_t i = 0; i < entry.places.size(); ++i) {
         const ItemPlace& place = entry.places[i];
         if (place.file == ItemPlace::kNowhere) continue;
-        if (data_->is_missing(place.file)) {
-          auto& entries = missing[place.file];
-          if (entries.empty() || entries.back() != &entry) entries.push_back(&entry);
-        } else {
-          check_range(entry, place);
-        }
+        check_place(entry, place, missing);
       }
+    }
+    for (const Metadata::Replica& replica : opened_.metadata.replicas) {
+      check_place(opened_.metadata.entries[replica.entry], replica.place, missing);
     }
     if (!missing.empty()) fail_missing(missing);
   }
 
-  void check_range(const MetaEntry& entry, const ItemPlace& place) const {
+  void check_place(const MetaEntry& entry, const ItemPlace& place, Missing& missing) const {
+    if (data_->is_missing(place.file)) {
+      auto& entries = missing[place.file];
+      if (entries.empty() || entries.back() != &entry) entries.push_back(&entry);
+      return;
+    }
     const std::uint64_t size = data_->size(place.file);
     if (place.offset <= size && place.length <= size - place.offset) return;
     throw Error(
@@ -187,7 +192,7 @@ class Opener {
         {.file = data_->path(place.file), .record = {}, .offset = {}, .key = entry.fqn});
   }
 
-  [[noreturn]] void fail_missing(const std::map<std::uint32_t, std::vector<const MetaEntry*>>& missing) const {
+  [[noreturn]] void fail_missing(const Missing& missing) const {
     std::vector<std::string> texts;
     for (const auto& [file, entries] : missing) {
       if (texts.size() == kNamed) break;
@@ -242,13 +247,22 @@ Value make_tensor(const OpenFolder& opened, MetaEntry entry, std::vector<Storage
   return Value(tensor);
 }
 
-// Values that every rank saved for itself and that are not the same.
+bool is_same(const OpenFolder& opened, const Metadata::Replica& replica, const std::vector<Value>& values) {
+  const MetaEntry& entry = opened.metadata.entries[replica.entry];
+  if (!entry.is_tensor) return read_value(*opened.source, replica.place, entry.fqn) == values[replica.entry];
+  if (entry.places[replica.item].file == ItemPlace::kNowhere) return true;  // an empty chunk
+  const ChunkBytes read = find_chunk(*opened.source, entry, replica.item, entry.places[replica.item]);
+  const ChunkBytes copy = find_chunk(*opened.source, entry, replica.item, replica.place);
+  if (read.memory != nullptr && copy.memory != nullptr) return *read.memory == *copy.memory;
+  return read.crc == copy.crc || read.crc == 0 || copy.crc == 0;
+}
+
+// What several ranks saved for themselves and is not the same. Of tensors the checksums are compared.
 void note_replicas(OpenFolder& opened, const std::vector<Value>& values) {
   for (const Metadata::Replica& replica : opened.metadata.replicas) {
-    const std::string& fqn = opened.metadata.entries[replica.entry].fqn;
-    if (read_value(*opened.source, replica.place, fqn) == values[replica.entry]) continue;
-    opened.notes.push_back(
-        fmt::format("'{}' of rank {} is another one; the lowest rank's is given", show(fqn), replica.rank));
+    if (is_same(opened, replica, values)) continue;
+    opened.notes.push_back(fmt::format("'{}' of rank {} is another one; the lowest rank's is given",
+                                       show(opened.metadata.entries[replica.entry].fqn), replica.rank));
   }
 }
 

@@ -79,8 +79,7 @@ Value read_value(const ItemSource& source, const ItemPlace& place, const std::st
   });
 }
 
-ChunkBytes find_chunk(const ItemSource& source, const MetaEntry& entry, std::size_t i) {
-  const ItemPlace& place = entry.places[i];
+ChunkBytes find_chunk(const ItemSource& source, const MetaEntry& entry, std::size_t i, const ItemPlace& place) {
   return with_place(source, place, entry.fqn, [&] {
     const OpenedFile opened = open_item(source, place);
     const Tensor& tensor = check_tensor(opened.value, entry, i);

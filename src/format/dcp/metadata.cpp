@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
+#include <tuple>
 #include <unordered_map>
 
 #include <torchkeep/base/checked.h>
@@ -372,32 +373,46 @@ class Merger {
     place.transforms = transform_map_[place.transforms];
   }
 
+  // A chunk of the merged entry, and which one.
+  struct Chunk {
+    Box box;
+    std::size_t index;
+    bool operator<(const Chunk& other) const {
+      return std::tie(box.offset, box.size) < std::tie(other.box.offset, other.box.size);
+    }
+  };
+
   void add_new(MetaEntry entry) {
-    auto& boxes = boxes_.emplace_back();
-    for (std::size_t i = 0; i < entry.chunks.size(); ++i) boxes.push_back(Box(entry.chunks[i]));
-    std::sort(boxes.begin(), boxes.end(), before);
+    auto& chunks = chunks_.emplace_back();
+    for (std::size_t i = 0; i < entry.chunks.size(); ++i) chunks.push_back({Box(entry.chunks[i]), i});
+    std::sort(chunks.begin(), chunks.end());
     result_.entries.push_back(std::move(entry));
   }
 
-  static bool before(const Box& a, const Box& b) { return std::pair(a.offset, a.size) < std::pair(b.offset, b.size); }
+  void add_replica(std::size_t entry, std::size_t item, const ItemPlace& place) {
+    if (place.file != ItemPlace::kNowhere) result_.replicas.push_back({entry, item, rank_, place});
+  }
 
   void merge(std::size_t index, const MetaEntry& entry) {
     MetaEntry& merged = result_.entries[index];
     if (merged.is_tensor != entry.is_tensor || merged.dtype != entry.dtype || merged.shape != entry.shape) {
       fail(entry.fqn, fmt::format("rank {} has another dtype or shape of it than the ranks before", rank_));
     }
-    if (!entry.is_tensor) return result_.replicas.push_back({index, rank_, entry.places[0]});
-    auto& boxes = boxes_[index];
-    const std::size_t sorted = boxes.size();
+    if (!entry.is_tensor) return add_replica(index, 0, entry.places[0]);
+    auto& chunks = chunks_[index];
+    const auto sorted = static_cast<std::ptrdiff_t>(chunks.size());
     for (std::size_t i = 0; i < entry.chunks.size(); ++i) {
-      const Box box(entry.chunks[i]);
-      // What several ranks have is taken from the lowest.
-      if (std::binary_search(boxes.begin(), boxes.begin() + static_cast<std::ptrdiff_t>(sorted), box, before)) continue;
-      boxes.push_back(box);
-      merged.chunks.add(box);
+      Chunk chunk{Box(entry.chunks[i]), merged.chunks.size()};
+      const auto known = std::lower_bound(chunks.begin(), chunks.begin() + sorted, chunk);
+      if (known != chunks.begin() + sorted && known->box == chunk.box) {  // taken from the lowest rank
+        add_replica(index, known->index, entry.places[i]);
+        continue;
+      }
+      merged.chunks.add(chunk.box);
       merged.places.push_back(entry.places[i]);
+      chunks.push_back(std::move(chunk));
     }
-    std::sort(boxes.begin(), boxes.end(), before);
+    std::sort(chunks.begin(), chunks.end());
   }
 
   const std::string& folder_;
@@ -408,7 +423,7 @@ class Merger {
   Index files_;
   Index transforms_;
   std::unordered_map<std::string, std::size_t, NameHash> entries_;
-  std::vector<std::vector<Box>> boxes_;  // of each entry, sorted
+  std::vector<std::vector<Chunk>> chunks_;  // of each entry, sorted
 };
 
 }  // namespace

@@ -43,9 +43,10 @@ struct Metadata {
   std::vector<std::string> files;       ///< names of data files: plain ones, in this folder
   std::vector<std::string> transforms;  ///< what must be undone to read an item: "stream.zstd/1"
   std::vector<std::string> notes;       ///< good to know, no damage
-  /// Values that several ranks saved for themselves: index of the entry, rank and item of each but the first.
+  /// What several ranks saved for themselves: each but the one that is read.
   struct Replica {
-    std::size_t entry;
+    std::size_t entry;  ///< index into `entries`
+    std::size_t item;   ///< which of the entry's places holds the one that is read
     std::int64_t rank;
     ItemPlace place;
   };
