@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <unistd.h>
 
-#include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/checkpoint/folder.h>
 #include <torchkeep/files/fs.h>
 #include <torchkeep/run/checkpoints.h>
 
@@ -38,9 +38,7 @@ std::function<std::shared_ptr<const ReadAt>(const std::string&)> siblings_of(con
 }
 
 std::optional<Folder> dcp_folder(const std::string& path) {
-  std::optional<Folder> folder;
-  if (path != "-") folder = find_folder(path);
-  return folder && is_dcp_folder(folder->files) ? folder : std::nullopt;
+  return path == "-" ? std::nullopt : find_dcp_folder(path);
 }
 
 OpenedCheckpoint open_to_look(const std::string& path, bool inspect) {

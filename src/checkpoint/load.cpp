@@ -12,8 +12,8 @@ Value load(const std::string& path, const LoadOptions& options) {
   } catch (const Error& error) {
     throw with_tensors(error, file);
   }
-  // What is not a record of a zip cannot be mapped: with `map`, it is read when somebody asks for it.
-  return (options.map ? file.value : in_memory(file, reading_threads(options.threads))).from_file(path);
+  const Value value = file.has_other_storages ? file.value.clone() : file.value;
+  return value.from_file(path);
 }
 
 }  // namespace torchkeep

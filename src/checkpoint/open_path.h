@@ -7,16 +7,13 @@
 
 namespace torchkeep {
 
-/// open_file() of a path, or open_dcp() of a folder's, under the options of load().
+/// open_file() of a path, under the options of load().
 OpenedFile open_path(const std::string& path, const LoadOptions& options);
 
 /// `error`, which came while the records of `file` were read; about a record that tensors view, it names those.
 Error with_tensors(const Error& error, const OpenedFile& file);
 
-/// The value with all its storages that are not records in memory of their own; records stay as they are.
-Value in_memory(const OpenedFile& file, unsigned threads);
-
-/// Checks all checksums of `file` whose bytes are not in memory yet, and keeps nothing.
+/// Checks the CRCs of all records of `file` that are not in memory yet, and keeps nothing.
 void check_records(const OpenedFile& file, unsigned threads);
 
 }  // namespace torchkeep

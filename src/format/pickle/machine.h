@@ -4,10 +4,10 @@
 
 #include <charconv>
 #include <fmt/format.h>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "heap.h"
@@ -24,25 +24,26 @@ class Machine {
     memo_.reserve(pickle.size() / 12);
   }
 
-  Value run() { return to_value(heap_, run_to_stop()); }
-  /// Hands the heap and the pickle's object to `look` instead of making Values of them.
-  void run(const std::function<void(const Heap&, Slot)>& look) { look(heap_, run_to_stop()); }
+  Value run() {
+    return run([](Heap& heap, Slot root) { return to_value(heap, root); });
+  }
+  /// Gives what `use` makes of the heap and the pickle's object.
+  template <class Use>
+  std::invoke_result_t<Use, Heap&, Slot> run(Use use) {
+    for (;;) {
+      heap_.set_position(reader_.position());
+      if (reader_.remaining() == 0) fail("the pickle ends without STOP");
+      const auto op = static_cast<Op>(reader_.read<std::uint8_t>());
+      if (op == Op::stop) return use(heap_, pop());
+      step(op);
+    }
+  }
 
  private:
   struct Mark {
     std::size_t depth;  // of the stack
     Heap::Level level;
   };
-
-  Slot run_to_stop() {
-    for (;;) {
-      heap_.set_position(reader_.position());
-      if (reader_.remaining() == 0) fail("the pickle ends without STOP");
-      const auto op = static_cast<Op>(reader_.read<std::uint8_t>());
-      if (op == Op::stop) return pop();
-      step(op);
-    }
-  }
 
   [[noreturn]] void fail(std::string message, Code code = Code::corrupt) const { heap_.fail(code, std::move(message)); }
 

@@ -59,8 +59,6 @@ struct ReadContext {
   std::uint64_t base = 0;  ///< where in them the pickle begins
   Limits limits;
   UnknownClasses unknown_classes = UnknownClasses::refuse;
-  /// Tells the names that this kind of file has beside the list, as plain data; null: none.
-  bool (*also_known)(std::string_view module, std::string_view name) noexcept = nullptr;
   /// Gives the storage a persistent id names; throws Error when there is none of that size. Empty: there are none.
   std::function<LoadedStorage(const StorageReference&)> load_storage;
   /// Told that a tensor of this dtype lies in a storage whose class has none; may be empty.
@@ -69,6 +67,8 @@ struct ReadContext {
   std::function<std::variant<LoadedStorage, Tensor>(std::int64_t)> load_numbered;
   /// Gives the storage in a file of torch.save that the pickle holds as bytes; empty where that is refused.
   std::function<LoadedStorage(Bytes)> load_nested;
+  /// Tells the names that this kind of file has beside the list, as plain data; null: none.
+  bool (*also_known)(std::string_view module, std::string_view name) noexcept = nullptr;
 };
 
 /// Runs the pickle in `bytes`; what follows its STOP is left alone. Throws Error (corrupt, refused, unsupported) with

@@ -12,8 +12,6 @@
 
 namespace torchkeep {
 
-struct Folder;
-
 /// How to save.
 struct SaveOptions {
   /// Wait until the file and its name are on the disk (fsync of both). Without it the file still appears whole or
@@ -75,14 +73,9 @@ struct LoadIntoOptions {
 /// ...). After an error the old file is untouched. Tensors that alias live memory must not change meanwhile.
 void save(const Value& value, const std::string& path, const SaveOptions& options = {});
 
-/// Reads `path`, of any format in FileFormat, whole into memory, and checks all it reads that has a checksum. A folder
-/// is read as one of torch.distributed.checkpoint (docs/dcp.md). Throws Error: not_found, corrupt, refused,
-/// unsupported, io.
+/// Reads `path`, of any format in FileFormat, whole into memory, and checks all it reads that has a checksum. Throws
+/// Error: not_found, corrupt, refused, unsupported, io.
 Value load(const std::string& path, const LoadOptions& options = {});
-
-/// The folder at `path` as formats read it (torchkeep/format/dcp.h); nothing when no folder is there. `fs` must outlive
-/// it.
-std::optional<Folder> find_folder(const std::string& path, Fs& fs = posix_fs());
 
 /// A file opened for those who read its tensors into memory of their own (read_storages()): small records are in memory
 /// and verified, larger ones are read, and their CRC checked, when their bytes are wanted.
