@@ -66,10 +66,10 @@ class WatchedFs final : public Fs {
   LockAttempt try_lock(const std::string& path, const std::string& note) override { return fs_.try_lock(path, note); }
 
  private:
-  Fs& fs_;
-  Watch& watch_;
   std::mutex mutex_;
   std::set<std::string> opened_;  // whose bytes are expected
+  Fs& fs_;
+  Watch& watch_;
 };
 
 /// Calls `work` without the GIL; an interruption becomes the Python exception that caused it.
