@@ -54,7 +54,7 @@ Snapshot::~Snapshot() {
 }
 
 StoragePtr Snapshot::add(const StoragePtr& live) {
-  if (live == nullptr || dynamic_cast<const OwnedStorage*>(live.get()) != nullptr) return live;
+  if (live == nullptr || !live->has_bytes() || dynamic_cast<const OwnedStorage*>(live.get()) != nullptr) return live;
   const auto [known, is_new] = known_.try_emplace(live->identity());
   if (is_new) {
     known->second = {records_.size(), std::make_shared<SnapshotStorage>(shared_from_this(), records_.size(), *live)};

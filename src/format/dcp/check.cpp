@@ -56,42 +56,53 @@ class FolderCheck {
   void check(std::uint64_t i) {
     const Item& item = items_[i];
     CheckedRecord& record = result_.records[i];
+    std::optional<Error> error;
     try {
-      check_records(item, record);
-      if (record.state != State::damaged && item.entry->is_tensor)
-        find_chunk(*opened_.source, *item.entry, item.chunk, item.place);
-    } catch (const Error& error) {
-      if (error.code() == Code::io && error.system_error() != EIO) throw;
-      record.state = State::damaged;
-      record.problem = error.message();
+      error = check_zip(item, record);
+      if (!error && item.entry->is_tensor) find_chunk(*opened_.source, *item.entry, item.chunk, item.place);
+    } catch (const Error& caught) {
+      error = caught;
     }
-    if (record.state == State::damaged) record.tensors = {item.entry->fqn};
+    if (error) set_damaged(i, at_item(*error, *opened_.source, item.place, item.entry->fqn));
     const std::lock_guard lock(mutex_);
     if (options_.on_progress) options_.on_progress(done_ += record.size, result_.bytes);
   }
 
-  // Every record of the zip that the item is.
-  void check_records(const Item& item, CheckedRecord& record) const {
+  // An error that is no damage is thrown: the system cannot read, or load() does not read it by a rule either.
+  void set_damaged(std::uint64_t i, const Error& error) {
+    if (error.code() != Code::corrupt && error.system_error() != EIO) throw error;
+    CheckedRecord& record = result_.records[i];
+    record.state = State::damaged;
+    record.problem = error.where().record.empty() ? error.message() : describe(error);
+    record.tensors = {items_[i].entry->fqn};
+    const std::lock_guard lock(mutex_);
+    if (i >= first_) return;
+    first_ = i;
+    result_.error = error;
+  }
+
+  // Without the file, the item and the name, which the record says.
+  static std::string describe(const Error& error) {
+    const std::string& place = error.where().record;
+    const std::size_t inner = place.find(": ");
+    return inner == std::string::npos ? error.message() : place.substr(inner + 2) + ": " + error.message();
+  }
+
+  // Every record of the zip that the item is; the first thing that is wrong.
+  std::optional<Error> check_zip(const Item& item, CheckedRecord& record) const {
     if (item.place.transforms != 0) {
-      throw Error(Code::unsupported,
-                  fmt::format("behind the extension {}", opened_.metadata.transforms[item.place.transforms - 1]));
+      return Error(Code::unsupported, fmt::format("an item behind the extension {}, which torchkeep cannot undo",
+                                                  opened_.metadata.transforms[item.place.transforms - 1]));
     }
     CheckOptions options;
     options.limits = options_.limits;
+    options.unknown_classes = options_.unknown_classes;
     options.threads = 1;
     const auto slice =
         std::make_shared<Slice>(opened_.source->files, item.place.file, item.place.offset, item.place.length);
     const FileCheck checked = check_file(slice, options);
-    std::vector<std::string> problems = checked.problems;
-    for (const CheckedRecord& inner : checked.records) {
-      if (inner.state == State::damaged) problems.push_back(fmt::format("{}: {}", inner.name, inner.problem));
-    }
-    if (!problems.empty()) {
-      record.state = State::damaged;
-      record.problem = fmt::format("{}", fmt::join(problems, "; "));
-    } else if (checked.count(State::unprotected) > 0) {
-      record.state = State::unprotected;
-    }
+    if (checked.count(State::unprotected) > 0) record.state = State::unprotected;
+    return checked.error;
   }
 
   const OpenFolder& opened_;
@@ -100,6 +111,7 @@ class FolderCheck {
   std::vector<Item> items_;  // by record
   std::mutex mutex_;
   std::uint64_t done_ = 0;
+  std::uint64_t first_ = ~std::uint64_t{0};  // record of which result_.error speaks
 };
 
 }  // namespace
@@ -111,15 +123,16 @@ FileCheck check_dcp(const Folder& folder, const CheckOptions& options) {
   PtReadOptions read;
   read.verify = false;  // the items' own checks do
   read.limits = options.limits;
+  read.unknown_classes = options.unknown_classes;
   try {
     const OpenFolder opened = open_folder(folder, read);
     result.file_size = opened.nbytes;
     result.notes = opened.notes;
     FolderCheck(opened, options, result).run();
   } catch (const Error& error) {
-    const bool is_damage = error.code() == Code::corrupt || error.code() == Code::refused;
-    if (!is_damage) throw;
+    if (error.code() != Code::corrupt) throw;
     result.problems.emplace_back(error.what());
+    if (!result.error) result.error = error;
   }
   if (const std::uint64_t unprotected = result.count(State::unprotected); unprotected > 0) {
     result.notes.push_back(

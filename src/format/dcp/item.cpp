@@ -72,11 +72,7 @@ Error at_item(const Error& error, const ItemSource& source, const ItemPlace& pla
 }
 
 Value read_value(const ItemSource& source, const ItemPlace& place, const std::string& fqn) {
-  return with_place(source, place, fqn, [&] {
-    const OpenedFile opened = open_item(source, place);
-    load_storages(opened.records, 1);
-    return opened.has_other_storages ? opened.value.clone() : opened.value;
-  });
+  return with_place(source, place, fqn, [&] { return read_all(open_item(source, place), 1); });
 }
 
 ChunkBytes find_chunk(const ItemSource& source, const MetaEntry& entry, std::size_t i, const ItemPlace& place) {

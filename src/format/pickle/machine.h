@@ -24,6 +24,9 @@ class Machine {
     memo_.reserve(pickle.size() / 12);
   }
 
+  /// Behind the last instruction that ran.
+  std::uint64_t position() const noexcept { return size_ - reader_.remaining(); }
+
   Value run() {
     return run([](Heap& heap, Slot root) { return to_value(heap, root); });
   }
