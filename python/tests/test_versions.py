@@ -35,7 +35,7 @@ C_INTERFACE = set("""
     PyCapsule_IsValid PyCapsule_New PyComplex_FromDoubles PyComplex_ImagAsDouble PyComplex_RealAsDouble
     PyComplex_Type PyDict_Check PyDict_CheckExact PyDict_GET_SIZE PyDict_GetItemWithError PyDict_New PyDict_Next
     PyDict_SetItem PyDict_Type PyErr_CheckSignals PyErr_Clear PyErr_ExceptionMatches PyErr_Occurred
-    PyErr_SetObject PyExc_Exception PyExc_UnicodeDecodeError PyExc_UnicodeEncodeError PyException_GetCause
+    PyErr_SetObject PyExc_Exception PyExc_MemoryError PyExc_UnicodeDecodeError PyExc_UnicodeEncodeError PyException_GetCause
     PyException_SetCause PyOS_FSPath
     PyFloat_AS_DOUBLE PyFloat_Check PyFloat_FromDouble PyFloat_Type PyFrozenSet_New PyFrozenSet_Type PyGC_Disable
     PyGC_Enable PyImport_GetModuleDict PyList_Append PyList_Check PyList_GET_ITEM PyList_GET_SIZE PyList_New
