@@ -162,28 +162,42 @@ class Adapter {
                      [&] { return memory_of(nb::cast<nb::tuple>(handle().attr("watched")())[1]); });
   }
   /// Of an adapter that needs the values to check them.
-  std::function<void()> prepare(const Value& state) const {
+  Change prepare(const Value& state) const {
     const Value loaded = state.clone();  // reads the file, while other threads have the GIL
-    return in_python(Code::mismatch, [&]() -> std::function<void()> {
-      const Shared change = share(handle().attr("prepare")(from_value(loaded, nb::none())));
-      return [change] { in_python(Code::mismatch, [&] { nb::handle(change.get())(); }); };
+    return in_python(Code::mismatch, [&] {
+      const nb::object plan = handle().attr("prepare")(from_value(loaded, nb::none()));
+      Change change = with_undo(plan);
+      const Shared make = share(plan.attr("change"));
+      change.make = [make] { in_python(Code::mismatch, [&] { nb::handle(make.get())(); }); };
+      return change;
     });
   }
   /// Of one that checks names, shapes and dtypes: then the bytes go straight into its tensors.
-  std::function<void()> prepare_in_place(const Value& state) const {
-    return in_python(Code::mismatch, [&]() -> std::function<void()> {
-      const auto parts = nb::cast<nb::tuple>(handle().attr("prepare")(structure_of(state)));
-      const auto reading = std::make_shared<InPlace>(state, parts[0]);
-      const Shared change = share(parts[1]);
-      return [reading, change] {
+  Change prepare_in_place(const Value& state) const {
+    return in_python(Code::mismatch, [&] {
+      const nb::object plan = handle().attr("prepare")(structure_of(state));
+      const auto reading = std::make_shared<InPlace>(state, plan.attr("targets"));
+      Change change = with_undo(plan);
+      const Shared make = share(plan.attr("change"));
+      change.make = [reading, make] {
         reading->read();
-        in_python(Code::mismatch, [&] { nb::handle(change.get())(reading->object()); });
+        in_python(Code::mismatch, [&] { nb::handle(make.get())(reading->object()); });
       };
+      return change;
     });
   }
 
  private:
   nb::handle handle() const { return adapter_.get(); }
+  /// What a Plan of _adapter.py says besides what is to be done.
+  static Change with_undo(const nb::object& plan) {
+    Change change;
+    change.checked = nb::cast<bool>(plan.attr("checked"));
+    nb::object undo = plan.attr("undo");
+    if (undo.is_none()) return change;
+    change.undo = [undo = share(std::move(undo))] { in_python(Code::mismatch, [&] { nb::handle(undo.get())(); }); };
+    return change;
+  }
   Shared adapter_;
   bool watches_;
 };
@@ -261,7 +275,6 @@ class PyEngine {
     Tracked tracked{.capture = [adapter] { return adapter.capture(); },
                     .prepare = [adapter](const Value& state) { return adapter.prepare(state); },
                     .required = required,
-                    .checks = adapter.is("checks"),
                     .ungated = [adapter] { return adapter.written_anywhere(); }};
     if (!gated.is_none()) {
       tracked.gated = [parameters = share(std::move(gated))] {
@@ -297,6 +310,14 @@ class PyEngine {
   void add_provenance(nb::handle entries) {
     const Value value = to_value(entries);
     in_turn([&](Engine& engine) { engine.add_provenance(value); });
+  }
+  void on_provenance(nb::object look) {
+    in_turn([look = share(std::move(look))](Engine& engine) {
+      engine.on_provenance([look](const Value& provenance) {
+        const Value copy = provenance.clone();
+        in_python(Code::corrupt, [&] { nb::handle(look.get())(from_value(copy, nb::none())); });
+      });
+    });
   }
   /// Throws when another call is under way.
   void require_turn() { const Turn turn(taken_); }
@@ -356,6 +377,7 @@ void bind_engine(nb::module_& module) {
       .def("wait", &PyEngine::wait)
       .def("finish", &PyEngine::finish)
       .def("add_provenance", &PyEngine::add_provenance)
+      .def("on_provenance", &PyEngine::on_provenance)
       .def("request_stop", &PyEngine::request_stop, nb::arg("signal"))
       .def("warn", &PyEngine::warn)
       .def("require_turn", &PyEngine::require_turn)

@@ -81,9 +81,7 @@ nb::object load_bytes(nb::bytes data, nb::handle map_location, bool verify) {
     PtReadOptions options;
     options.verify = verify;
     options.unknown_classes = UnknownClasses::refuse;
-    const OpenedFile file = open_file(std::make_shared<MemoryReadAt>(std::move(bytes)), options);
-    load_storages(file.records);
-    return file.has_other_storages ? file.value.clone() : file.value;
+    return read_all(open_file(std::make_shared<MemoryReadAt>(std::move(bytes)), options));
   });
   return from_value(value, map_location);
 }
@@ -138,7 +136,6 @@ void verify_file(const std::string& path, nb::object progress) {
   WatchedFs fs(posix_fs(), watch);
   without_gil([&] {
     LoadOptions options;
-    options.unknown_classes = UnknownClasses::inspect;
     options.fs = &fs;
     verify(path, options);
   });

@@ -137,9 +137,7 @@ StoragePtr TensorReader::make_storage(nb::object storage, const void* identity, 
   const bool on_cpu = first != nullptr || is_true(attribute(tensor, kIsCpu));
   if (!on_cpu) {
     keep_->add(storage);  // its address stands for it
-    if (is_true(attribute(tensor, kIsMeta)))
-      return std::make_shared<TorchStorage>(
-          TorchMemory{keep_, identity, nullptr, 0, std::make_shared<const std::string>("meta")});
+    if (is_true(attribute(tensor, kIsMeta))) return std::make_shared<MetaStorage>();
     location = std::make_shared<const std::string>(to_text(torch_.helpers.attr("location_of")(storage).ptr()));
     storage = call_method(storage.ptr(), kCpu);
   }

@@ -8,12 +8,16 @@ import sys
 import threading
 import warnings
 import weakref
+from collections.abc import Mapping
 
 from . import _core, _state
+from ._accumulation import Accumulation
+from ._adapter import outside
 from ._errors import InvalidArgumentError
 from ._gate import Gates
 from ._generators import Generators
 from ._signals import StopSignals
+from ._values import Value, Values
 
 logger = logging.getLogger("torchkeep")
 
@@ -64,7 +68,7 @@ def _reporter(on_event):
         if on_event is not None:
             on_event(event)
         elif event.is_warning:
-            warnings.warn(event.message, RunWarning, stacklevel=3)
+            warnings.warn(event.message, RunWarning, stacklevel=outside())
         else:
             logger.info(event.message)
 
@@ -136,36 +140,69 @@ class Run:
         self.directory = os.fspath(directory)
         self._engine = _core.Engine(self.directory, options, _reporter(on_event))
         self._options = options
-        self._modules = []  # [(tracked name, module)]
+        self._context = _state.Context(self._engine_warn())
+        self._modules = self._context.modules  # [(tracked name, module)]
+        self._values = Values()
+        self._accumulation = None if gradients else Accumulation()
         self._adapters = {}
         self._warned = set()
         self._resumed = False
         self._stepped = False  # since
         self._total = None  # of steps()
         self._signals = StopSignals(self._engine.request_stop) if signals else None
-        self._gates = Gates(self._engine.gate)
+        self._gates = Gates(self._before_step())
         self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._gates, threading.get_ident())
 
     # ---- tracking
 
-    def track(self, named=None, /, **objects):
+    def track(self, *named, **objects):
         """Adds objects to every checkpoint, each under its name.
 
         What they can be: a module (also compiled or DDP-wrapped), an optimizer (its parameters are named
         "<tracked module>.<name>" in the file, whatever the order of the calls), a learning rate scheduler, a
-        ResumableSampler, a torch.Generator or NumPy generator, a tensor (restored in place), or any object with
-        state_dict() and load_state_dict(): GradScaler, StatefulDataLoader, your own. A dict takes names that are no
-        Python names. Raises torchkeep.Error (invalid_argument) for a name that is taken or reserved, and after resume().
+        ResumableSampler, a generator of torch, NumPy or Python, a tensor (restored in place), or any object with
+        state_dict() and load_state_dict(): GradScaler, StatefulDataLoader, your own. Plain data too: a list, a dict, a set
+        or an array is restored in place, a number, a string or None is read and written as `run.values[name]`. What is
+        None may be missing in a checkpoint. A dict as the only argument takes names that are no Python names. Raises
+        torchkeep.Error (invalid_argument) for a name that is taken or reserved, and after resume().
         """
-        for name, thing in {**(named or {}), **objects}.items():
+        for name, thing in {**_named(named), **objects}.items():
             if name in _FRONT_ENTRIES:
                 raise InvalidArgumentError(f"'{name}' is an entry of every checkpoint; choose another name")
-            adapter = _state.adapter_for(name, thing, self._modules, self._engine_warn())
+            adapter = _state.adapter_for(name, thing, self._context)
             gated = self._gates.add(name, thing) if self._options["role"] == "writer" else None
-            self._engine.track(name, adapter, True, gated)
+            self._engine.track(name, adapter, thing is not None, gated)
             self._adapters[name] = adapter
-            if isinstance(adapter, _state.Module):
-                self._modules.append((name, adapter.module))
+            if isinstance(adapter, Value):
+                self._values._add(name, adapter)
+
+    def _before_step(self):
+        """What is called before what is tracked under a name steps: the gate, and a look at its gradients, of which it says
+        once when they are of before a finish_step(). It does not hold the run."""
+        accumulation, engine, adapters, warned = self._accumulation, self._engine, self._adapters, self._warned
+
+        def passed(name):
+            engine.gate(name)
+            optimizer = getattr(adapters.get(name), "optimizer", None)
+            if (accumulation is not None and optimizer is not None and accumulation.carried(name, optimizer)
+                    and "gradients" not in warned):
+                warned.add("gradients")
+                engine.warn(f"'{name}' uses gradients that were accumulated over a finish_step(), which are not saved: a run "
+                            "that is resumed there lacks them. Call finish_step() once for each step of the optimizer, or "
+                            "open the run with gradients=True")
+
+        return passed
+
+    @property
+    def values(self):
+        """The plain values that are tracked, by name: what a number or a string is after resume(), and what the next
+        checkpoint has of it.
+
+            run.track(best=float("inf"))
+            ...
+            run.values["best"] = min(run.values["best"], loss)
+        """
+        return self._values
 
     def _engine_warn(self):
         engine = self._engine
@@ -185,7 +222,13 @@ class Run:
             self._track_generators_and_gradients()
         for message in self._completeness():
             self._engine.warn(message)
+        tracked = _state.recorded(self._adapters)
+        self._engine.on_provenance(lambda provenance: self._context.note({}, provenance))
         step = self._engine.resume()
+        # What the checkpoint overrides stays what the run was asked for.
+        kept = {name: {**own, **{key: value for key, value in self._context.recorded.get(name, {}).items()
+                                 if key == "hyperparameters"}} for name, own in tracked.items()}
+        self._engine.add_provenance({"tracked": kept})
         self._resumed = True
         if self._options["rng"] and torch is not None and step > 0:
             for adapter in self._adapters.values():
@@ -220,6 +263,9 @@ class Run:
         """Notes that a step is done: logs its metrics (numbers, texts, tensors of one element); saves when that is due
         or a stop was asked for. `step` is the number of steps done; left out, one more than before."""
         self._warn_of_samplers()
+        if self._accumulation is not None:
+            self._accumulation.finish({name: one.optimizer for name, one in self._adapters.items()
+                                       if isinstance(one, _state.Optimizer)})
         self._stepped = True
         plain = {name: _plain(value) for name, value in metrics.items()}
         self._engine.finish_step(self._engine.step + 1 if step is None else step, plain)
@@ -306,7 +352,7 @@ class Run:
         adapters = self._adapters.items()
         optimizers = [(name, one) for name, one in adapters if isinstance(one, _state.Optimizer)]
         for name, one in optimizers:
-            unknown = one.strangers()
+            unknown = one.untracked()
             if unknown:
                 count = "a parameter" if len(unknown) == 1 else f"{len(unknown)} parameters"
                 yield (f"optimizer '{name}' trains {count} that are in no tracked module, so their values will not be "
@@ -331,6 +377,14 @@ class Run:
                 self._warned.add(name)
                 self._engine.warn(f"'{name}' drew samples, but nobody says which were used, so its saved position stands "
                                   "still: loop over torchkeep.batches(loader), or call sampler.advance(n)")
+
+
+def _named(arguments):
+    """The names and objects of a call of track()."""
+    if len(arguments) <= 1 and all(isinstance(one, Mapping) for one in arguments):
+        return dict(*arguments)
+    names = _state.likely_names(arguments)
+    raise InvalidArgumentError(f"track() takes objects by their names in the checkpoint: write run.track({names})")
 
 
 def _close(engine, signals, gates, thread):

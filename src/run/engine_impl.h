@@ -41,6 +41,7 @@ struct Engine::Impl {
   Saver saver;
   std::vector<TrackedItem> items;
   Value provenance = Value::mapping(Kind::dict);
+  std::function<void(const Value&)> look_at_provenance;  ///< of a checkpoint
 
   bool resumed = false;
   std::int64_t step = 0;

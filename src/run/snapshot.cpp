@@ -59,7 +59,7 @@ Snapshot::~Snapshot() {
 }
 
 StoragePtr Snapshot::add(const StoragePtr& live) {
-  if (live == nullptr || live->is_private()) return live;
+  if (live == nullptr || !live->has_bytes() || live->is_private()) return live;
   const auto [known, is_new] = known_.try_emplace(live->identity());
   if (is_new) {
     known->second = {records_.size(), std::make_shared<SnapshotStorage>(shared_from_this(), records_.size(), *live)};

@@ -42,6 +42,9 @@ class Storage {
   virtual const void* identity() const noexcept { return this; }
   /// Where PyTorch keeps it: "cpu", "cuda:0", "mps", "meta".
   virtual const std::string& location() const noexcept;
+  /// False for a MetaStorage alone: its tensors have a shape and no values. What a file says of a device decides
+  /// nothing: a storage that has bytes is held to them, whatever its location().
+  virtual bool has_bytes() const noexcept { return true; }
 };
 
 using StoragePtr = std::shared_ptr<const Storage>;
@@ -89,7 +92,17 @@ class BorrowedStorage final : public Storage {
   std::shared_ptr<const void> owner_;
 };
 
-/// A copy of any storage in owned memory (same location text).
+/// The storage of a meta tensor, which has a shape, a dtype and no values.
+class MetaStorage final : public Storage {
+ public:
+  std::uint64_t nbytes() const noexcept override { return 0; }
+  /// Throws Error (unsupported).
+  void read(std::uint64_t offset, MutableBytes out) const override;
+  const std::string& location() const noexcept override;
+  bool has_bytes() const noexcept override { return false; }
+};
+
+/// A copy of any storage in owned memory (same location text); of one without bytes, another one.
 StoragePtr materialize(const Storage& storage);
 
 }  // namespace torchkeep
