@@ -231,6 +231,7 @@ Matching match_parameters(const torch::optim::Optimizer& optimizer, const Value&
     match_by_name(groups.size(), matching);
   } else {
     match_by_order(optimizer, matching);
+    matching.report.by_order = !options.by_order;
   }
   matching.in_file_order = in_file_order(matching);
   return matching;

@@ -12,6 +12,7 @@
 #include <torchkeep/torch/rng.h>
 #include <torchkeep/torch/run.h>
 
+#include "asked.h"
 #include "completeness.h"
 #include "errors.h"
 #include "gradients.h"
@@ -65,10 +66,15 @@ struct Run::Impl {
   std::set<std::string> unattended;  ///< samplers that were warned about
   std::set<const void*> strangers;   ///< optimizers that were warned about
   std::optional<StopSignals> signals;
+  Value recorded;         ///< what the checkpoint's provenance says of the program that wrote it, by name
   bool complete = false;  ///< the generators and gradients are tracked too, and completeness was looked at
 
   Impl(const std::string& directory, RunOptions options) : engine(directory, with_listener(std::move(options))) {
     if (engine.options().signals) signals.emplace();
+    engine.on_provenance([this](const Value& provenance) {
+      const auto known = provenance.is_mapping() ? provenance.find("tracked") : std::nullopt;
+      recorded = known ? known->clone() : Value();
+    });
   }
 
   void warn(std::string message) {
@@ -112,11 +118,48 @@ struct Run::Impl {
   Value optimizer_state(const torch::optim::Optimizer& optimizer) const {
     return tracked.covers(optimizer) ? state_dict(optimizer, tracked.named_modules()) : state_dict(optimizer);
   }
-  std::function<void()> prepare_optimizer(torch::optim::Optimizer& optimizer, const Value& value) const {
+  std::function<void()> prepare_optimizer(const std::string& name, torch::optim::Optimizer& optimizer,
+                                          const Value& value) const {
     const NamedModules modules = tracked.named_modules();
+    const bool named = tracked.covers(optimizer);
     LoadReport report;
-    return prepare_load(optimizer, value, tracked.covers(optimizer) ? &modules : nullptr, {}, report,
-                        Reading::in_place);
+    auto change = prepare_load(optimizer, value, named ? &modules : nullptr, {}, report, Reading::in_place);
+    std::vector<std::string> said = overridden(optimizer, recorded_of(name), value);
+    if (report.by_order && named) {
+      said.emplace_back("its state is matched by the order of the parameters: the checkpoint has no names for them");
+    }
+    return [this, name, change = std::move(change), said = std::move(said)] {
+      change();
+      for (const std::string& line : said) warn(fmt::format("'{}': {}", name, line));
+    };
+  }
+
+  Value recorded_of(const std::string& name) const {
+    const auto found = recorded.is_mapping() ? recorded.find(Value(name)) : std::nullopt;
+    return found ? *found : Value();
+  }
+
+  /// What this program asks for, by name.
+  Value asked() const {
+    Value notes = Value::mapping(Kind::dict);
+    for (const TrackedOptimizer& one : tracked.optimizers) {
+      const Value note = asked_for(*one.optimizer);
+      if (note.is_mapping()) notes.set(Value(one.name), note);
+    }
+    return notes;
+  }
+
+  /// Every checkpoint keeps it: what the one that this run continues overrides stays what was asked for.
+  void record(const Value& asked) {
+    Value notes = Value::mapping(Kind::dict);
+    for (const Entry& entry : asked.items()) {
+      Value note = entry.value;
+      const Value before = recorded_of(entry.key.as_string());
+      if (const auto kept = before.is_mapping() ? before.find("hyperparameters") : std::nullopt)
+        note.set("hyperparameters", *kept);
+      notes.set(entry.key, note);
+    }
+    engine.add_provenance(Value{{"tracked", notes}});
   }
 
   void take_signals() {
@@ -173,10 +216,10 @@ void Run::track_optimizer(const std::string& name, std::shared_ptr<torch::optim:
     throw Error(Code::invalid_argument, fmt::format("the optimizer to track as '{}' is empty", name));
   }
   Impl* const impl = impl_.get();
-  impl->track(name,
-              {.capture = [impl, optimizer] { return impl->optimizer_state(*optimizer); },
-               .prepare = [impl, optimizer](const Value& value) { return impl->prepare_optimizer(*optimizer, value); },
-               .gated = [optimizer] { return memory_of(*optimizer); }});
+  impl->track(name, {.capture = [impl, optimizer] { return impl->optimizer_state(*optimizer); },
+                     .prepare = [impl, name, optimizer](
+                                    const Value& value) { return impl->prepare_optimizer(name, *optimizer, value); },
+                     .gated = [optimizer] { return memory_of(*optimizer); }});
   impl->tracked.optimizers.push_back({name, std::move(optimizer)});
 }
 
@@ -196,11 +239,17 @@ void Run::track_scheduler(const std::string& name, std::function<Value()> captur
 }
 
 void Run::track_sampler(const std::string& name, ResumableSampler sampler) {
+  Impl* const impl = impl_.get();
+  const auto load = [impl, name, sampler](const Value& state) mutable {
+    const Value asked = sampler.state_dict()["seed"];
+    sampler.load_state_dict(state);
+    const Value used = sampler.state_dict()["seed"];
+    if (asked == used) return;
+    impl->warn(fmt::format("'{}': seed is {} here and {} in the checkpoint, which is used", name,
+                           asked.as_integer().to_decimal(), used.as_integer().to_decimal()));
+  };
   impl_->track(name, {.capture = [sampler] { return sampler.state_dict(); },
-                      .prepare =
-                          [sampler](const Value& state) mutable {
-                            return [sampler, state]() mutable { sampler.load_state_dict(state); };
-                          },
+                      .prepare = [load](const Value& state) { return [load = load, state]() mutable { load(state); }; },
                       .checks = false});
   impl_->samplers.emplace_back(name, std::move(sampler));
 }
@@ -240,7 +289,10 @@ void Run::track_object(const std::string& name, Access access) {
 
 std::int64_t Run::resume() {
   if (impl_->engine.is_tracking()) impl_->complete_tracking();
-  return impl_->engine.resume();
+  const Value before = impl_->asked();
+  const std::int64_t step = impl_->engine.resume();
+  impl_->record(before);
+  return step;
 }
 
 at::Tensor Run::step(torch::optim::Optimizer& optimizer, torch::optim::Optimizer::LossClosure closure) {

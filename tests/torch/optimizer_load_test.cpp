@@ -48,8 +48,9 @@ TEST(OptimizerLoad, MatchesByNameWhateverTheOrder) {
   const Value back = state_dict(adam, net);
   EXPECT_EQ(back["state"][1].clone(), state["state"][0].clone());
   EXPECT_EQ(back["state"][0].clone(), state["state"][3].clone());
-  expect_refusal(adam, state, NamedModules{{"x", *net}}, Code::mismatch, "missing in the file: x.second.bias",
-                 "unexpected in the file: first.weight");
+  const Value others = with_names(state, List{"y.first.weight", "y.first.bias", "y.second.weight", "y.second.bias"});
+  expect_refusal(adam, others, NamedModules{{"x", *net}}, Code::mismatch, "missing in the file: x.second.bias",
+                 "unexpected in the file: y.first.weight");
 }
 
 TEST(OptimizerLoad, MatchesByOrderAndShapeWithoutNames) {
@@ -57,7 +58,10 @@ TEST(OptimizerLoad, MatchesByOrderAndShapeWithoutNames) {
   const Value state = state_dict(trained.adam).clone();
   SmallNet net = make_net(2);
   Adam adam(net->parameters());
-  EXPECT_TRUE(load_state_dict(adam, state, net).complete());
+  const LoadReport report = load_state_dict(adam, state, net);
+  EXPECT_TRUE(report.complete() && report.by_order);
+  EXPECT_FALSE(load_state_dict(adam, trained.saved(), net).by_order);
+  load_state_dict(adam, state, net);
   EXPECT_EQ(state_dict(adam).clone(), state);
   Adam reordered({net->second->bias, net->first->weight, net->second->weight, net->first->bias});
   expect_error([&] { load_state_dict(reordered, state); }, Code::mismatch,

@@ -140,6 +140,82 @@ TEST(Track, OptimizerParametersAreNamedAfterTheirModules) {
   EXPECT_EQ(events.warnings(), "");
 }
 
+/// The warnings of a program that resumes the run of `/run` with this optimizer over `net`.
+template <class Optimizer>
+std::string told(MemoryFs& fs, torch::nn::Linear& net, Optimizer optimizer, int steps = 0) {
+  Events events;
+  auto run = tk::Run::open("/run", events.options(fs, {.save_every = 1, .background = false}));
+  run.track("net", net);
+  run.track("optimizer", optimizer);
+  for (std::int64_t step = run.resume(), end = step + steps; step < end;) {
+    net->forward(torch::ones({1, 2})).sum().backward();
+    run.step(optimizer);
+    run.finish_step(++step);
+  }
+  return events.warnings();
+}
+
+TEST(Track, WhatAProgramAsksForAndTheCheckpointOverridesIsSaidByName) {
+  using torch::optim::AdamW;
+  using torch::optim::AdamWOptions;
+  MemoryFs fs;
+  torch::nn::Linear net(2, 2);
+  EXPECT_EQ(told(fs, net, AdamW(net->parameters(), AdamWOptions(0.1).weight_decay(0.5)), 2), "");
+  EXPECT_EQ(told(fs, net, AdamW(net->parameters(), AdamWOptions(0.1).weight_decay(0.5)), 1), "");
+  const std::string expected =
+      "'optimizer': lr is 0.25 here and 0.1 in the checkpoint, which is used\n"
+      "'optimizer': weight_decay is 0.01 here and 0.5 in the checkpoint, which is used\n";
+  EXPECT_EQ(told(fs, net, AdamW(net->parameters(), AdamWOptions(0.25)), 1), expected);
+  EXPECT_EQ(told(fs, net, AdamW(net->parameters(), AdamWOptions(0.25))), expected);  // the second start too
+}
+
+TEST(Track, ARateThatTheLoopMovesIsNotTakenForAnotherOneAskedFor) {
+  MemoryFs fs;
+  torch::nn::Linear net(2, 2);
+  for (int i = 0; i < 2; ++i) {
+    Events events;
+    torch::optim::SGD sgd(net->parameters(), torch::optim::SGDOptions(0.1));
+    auto run = tk::Run::open("/run", events.options(fs, {.save_every = 1, .background = false}));
+    run.track("net", net);
+    run.track("optimizer", sgd);
+    const std::int64_t step = run.resume();
+    sgd.param_groups()[0].options().set_lr(0.05);
+    run.finish_step(step + 1);
+    EXPECT_EQ(events.warnings(), "");
+  }
+}
+
+TEST(Track, AnotherOptimizersStateAndOneWithoutNamesAreSaid) {
+  MemoryFs fs;
+  torch::nn::Linear net(2, 2);
+  told(fs, net, torch::optim::AdamW(net->parameters()), 1);
+  const std::string path = "/run/step-00000001.pt";
+  Value checkpoint = load(path, {.fs = &fs});
+  Value optimizer = checkpoint["optimizer"];
+  optimizer.erase("param_names");
+  checkpoint.set("optimizer", optimizer);
+  Value provenance = checkpoint["provenance"];
+  provenance.set("tracked", Value{{"optimizer", Value{{"class", "torch.optim.radam:RAdam"}}}});
+  checkpoint.set("provenance", provenance);
+  save(checkpoint, path, {.fs = &fs});
+  EXPECT_EQ(told(fs, net, torch::optim::AdamW(net->parameters())),
+            "'optimizer': the optimizer is AdamW here and RAdam in the checkpoint, whose state is used\n"
+            "'optimizer': its state is matched by the order of the parameters: the checkpoint has no names for them\n");
+}
+
+TEST(Track, AnotherSeedOfASamplerIsSaid) {
+  MemoryFs fs;
+  for (const std::uint64_t seed : {1, 2}) {
+    Events events;
+    auto run = tk::Run::open("/run", events.options(fs));
+    ResumableSampler sampler(8, {.seed = seed});
+    run.track("data", sampler);
+    if (run.resume() == 0) run.save_now();
+    const bool is_first = seed == 1;
+    EXPECT_EQ(events.warnings(), is_first ? "" : "'data': seed is 2 here and 1 in the checkpoint, which is used\n");
+  }
+}
+
 TEST(Track, AStepWithAClosureReturnsItsLoss) {
   MemoryFs fs;
   Events events;

@@ -18,6 +18,8 @@ struct LoadReport {
   std::vector<std::string> missing;     ///< here, not in the file: left as it was (optimizer: starts without state)
   std::vector<std::string> unexpected;  ///< in the file, not here: not loaded
   std::vector<Mismatch> mismatched;     ///< on both sides, but of another shape or kind: not loaded
+  /// Of an optimizer: parameters were matched by their order, for want of names on one side (and not on request).
+  bool by_order = false;
 
   /// True when every entry was loaded.
   bool complete() const noexcept { return missing.empty() && unexpected.empty() && mismatched.empty(); }
