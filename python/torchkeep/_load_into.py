@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """load_into: a file straight into live objects."""
 import collections
-import os
 
 from . import _core, _state
 from ._errors import Error, InvalidArgumentError, NotFoundError
 from ._progress import bar
+from ._streams import name_of, source
 
 
 def load_into(path, *, verify_first=False, progress=False, **objects):
@@ -20,7 +20,7 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
     verified while the bytes are read.
 
     Args:
-        path: the file.
+        path: the file, or a file object opened for binary reading.
         verify_first: check every byte of the file before the first byte of an object is changed: twice the reading.
             Without it a file that turns out to be damaged leaves the objects half loaded, and the error says so.
         progress: as in save().
@@ -34,12 +34,12 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
     """
     if not objects:
         raise InvalidArgumentError("expected objects to load into: load_into(path, model=model, ...)")
-    path = os.fsdecode(path)
+    file_source, path = source(path), name_of(path)
     modules = []
     adapters = {name: _state.adapter_for(name, thing, modules, _ignore) for name, thing in objects.items()}
     modules += [(name, one.module) for name, one in adapters.items() if isinstance(one, _state.Module)]
     with bar(progress, "loading", path) as move:
-        file = _core.OpenedCheckpoint(path, move)
+        file = _core.OpenedCheckpoint(file_source, move)
         rest = _load(file, file.structure(), adapters, path, verify_first)
         file.end()
     return rest
