@@ -159,7 +159,6 @@ void verify_file(nb::handle from, nb::object progress) {
   Source source(from, watch);
   without_gil([&] {
     LoadOptions options;
-    options.unknown_classes = UnknownClasses::inspect;
     options.fs = &source.fs();
     verify(source.path(), options);
   });

@@ -8,12 +8,10 @@ namespace torchkeep {
 Value load(const std::string& path, const LoadOptions& options) {
   const OpenedFile file = open_path(path, options);
   try {
-    if (!options.map) load_storages(file.records, reading_threads(options.threads));
+    return read_all(file, reading_threads(options.threads), options.map).from_file(path);
   } catch (const Error& error) {
-    throw with_tensors(error, file);
+    throw with_tensors(error, file).at({.file = path, .record = {}, .offset = {}, .key = {}});
   }
-  const Value value = file.has_other_storages ? file.value.clone() : file.value;
-  return value.from_file(path);
 }
 
 }  // namespace torchkeep

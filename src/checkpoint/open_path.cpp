@@ -3,15 +3,12 @@
 #include "open_path.h"
 
 #include <algorithm>
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
+#include <torchkeep/format/check.h>
 #include <torchkeep/state/walk.h>
 
 namespace torchkeep {
 namespace {
-
-constexpr std::size_t kNamed = 5;  // tensors that an error names
 
 // The storage whose record the error is about; nullptr when there is none.
 const Storage* damaged_storage(const Error& error, const OpenedFile& file) {
@@ -23,35 +20,35 @@ const Storage* damaged_storage(const Error& error, const OpenedFile& file) {
 
 }  // namespace
 
+OpenedPath open_bytes(const std::string& path, Fs* chosen) {
+  Fs& fs = chosen != nullptr ? *chosen : posix_fs();
+  const std::string folder = path.substr(0, path.rfind('/') + 1);
+  return {fs.open_read(path), [&fs, folder](const std::string& name) { return fs.open_read(folder + name); }};
+}
+
 OpenedFile open_path(const std::string& path, const LoadOptions& options) {
-  Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
+  OpenedPath opened = open_bytes(path, options.fs);
   PtReadOptions read;
   read.verify = options.verify;
   read.unknown_classes = options.unknown_classes;
   read.limits = options.limits;
   read.map = options.map;
-  const std::string folder = path.substr(0, path.rfind('/') + 1);
-  read.open_sibling = [&fs, folder](const std::string& name) { return fs.open_read(folder + name); };
-  return open_file(fs.open_read(path), read);
+  read.open_sibling = std::move(opened.open_sibling);
+  return open_file(std::move(opened.file), read);
 }
 
 Error with_tensors(const Error& error, const OpenedFile& file) {
   const Storage* damaged = damaged_storage(error, file);
   if (damaged == nullptr) return error;
   std::vector<std::string> names;
-  std::size_t count = 0;
   walk(file.value, [&](const Visit& visit) {
     if (!visit.value.is(Kind::tensor)) return Next::inside;
-    if (visit.value.as_tensor().storage->identity() == damaged->identity() && ++count <= kNamed) {
+    if (visit.value.as_tensor().storage->identity() == damaged->identity()) {
       names.push_back(visit.place.parent == nullptr ? "the tensor that is all of the file" : visit.place.text());
     }
     return Next::inside;
   });
-  if (count == 0) return error;
-  const std::string more = count > kNamed ? fmt::format(" and {} more", count - kNamed) : "";
-  return Error(error.code(), fmt::format("{}. It holds: {}{}", error.message(), fmt::join(names, ", "), more),
-               error.where())
-      .with_errno(error.system_error());
+  return Error(error.code(), error.message() + holds_text(names), error.where()).with_errno(error.system_error());
 }
 
 void check_records(const OpenedFile& file, unsigned threads) {
