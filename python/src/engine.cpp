@@ -370,8 +370,8 @@ class PyEngine {
 
 void bind_engine(nb::module_& module) {
   nb::class_<PyEngine>(module, "Engine")
-      .def(nb::init<nb::handle, const nb::dict&, nb::object, nb::object>(), nb::arg("directory"),
-           nb::arg("options"), nb::arg("on_event"), nb::arg("before_write").none() = nb::none())
+      .def(nb::init<nb::handle, const nb::dict&, nb::object, nb::object>(), nb::arg("directory"), nb::arg("options"),
+           nb::arg("on_event"), nb::arg("before_write").none() = nb::none())
       .def("track", &PyEngine::track, nb::arg("name"), nb::arg("adapter"), nb::arg("required"), nb::arg("gated").none())
       .def("gate", &PyEngine::gate, nb::arg("name"))
       .def("last_save", &PyEngine::last_save)
