@@ -2,6 +2,7 @@
 // The engine of a run, with Python functions as its tracked things.
 #include <functional>
 #include <mutex>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 #include <thread>
@@ -66,7 +67,8 @@ std::function<void(const Event&)> listener(nb::object callback) {
     const nb::gil_scoped_acquire gil;
     nb::handle(callback.get())(from_text(kind_name(event.kind)), from_text(event.message), event.step,
                                from_path(event.path), event.bytes, event.seconds, event.count, event.is_warning(),
-                               event.blocked_seconds, event.staged_bytes);
+                               event.blocked_seconds, event.staged_bytes,
+                               event.error ? exception_of(*event.error) : nb::object(nb::none()));
   };
 }
 
@@ -94,6 +96,7 @@ RunOptions options_from(const nb::dict& given) {
   OptionReader reader(given);
   reader.take("save_every", options.save_every);
   reader.take("save_seconds", options.save_seconds);
+  reader.take("save_on_best", options.save_on_best);
   reader.take("keep_last", options.keep_last);
   reader.take("keep_every", options.keep_every);
   reader.take("keep_best", options.keep_best);
@@ -279,7 +282,8 @@ class PyEngine {
     Tracked tracked{.capture = [adapter] { return adapter.capture(); },
                     .prepare = [adapter](const Value& state) { return adapter.prepare(state); },
                     .required = required,
-                    .ungated = [adapter] { return adapter.written_anywhere(); }};
+                    .ungated = [adapter] { return adapter.written_anywhere(); },
+                    .last = name == "rng"};
     if (!gated.is_none()) {
       tracked.gated = [parameters = share(std::move(gated))] {
         return in_python(Code::invalid_argument, [&] { return memory_of(nb::handle(parameters.get())()); });
@@ -308,9 +312,16 @@ class PyEngine {
   void wait() {
     in_turn([](Engine& engine) { engine.wait(); });
   }
-  void finish() {
-    in_turn([](Engine& engine) { engine.finish(); });
+  void finish(bool complete) {
+    in_turn([&](Engine& engine) { engine.finish(complete); });
   }
+  void save_last() {
+    in_turn([](Engine& engine) { engine.save_last(); });
+  }
+  void require_saved() {
+    in_turn([](const Engine& engine) { engine.require_saved(); });
+  }
+  void begin_step() { engine().begin_step(); }
   void add_provenance(nb::handle entries) {
     const Value value = to_value(entries);
     in_turn([&](Engine& engine) { engine.add_provenance(value); });
@@ -325,7 +336,10 @@ class PyEngine {
   }
   /// Throws when another call is under way.
   void require_turn() { const Turn turn(taken_); }
-  void request_stop(int signal) { engine().request_stop(signal); }
+  /// Nothing on a closed run: a signal may arrive at any time.
+  void request_stop(int signal) {
+    if (engine_ != nullptr) engine_->request_stop(signal);
+  }
   void warn(const std::string& message) {
     without_gil([&] { engine().report({.kind = Event::Kind::warning, .message = message, .step = engine().step()}); });
   }
@@ -335,6 +349,8 @@ class PyEngine {
     return nb::make_tuple(last->step, last->bytes, last->seconds, last->blocked_seconds, last->staged_bytes,
                           last->background);
   }
+  std::optional<std::int64_t> saved() const { return engine().saved(); }
+  bool resumed() const { return engine().is_resumed(); }
   bool stop_requested() const { return engine().stop_requested(); }
   bool stopping() const { return engine().stopping(); }
   bool finished() const { return engine().finished(); }
@@ -379,13 +395,18 @@ void bind_engine(nb::module_& module) {
       .def("finish_step", &PyEngine::finish_step, nb::arg("step"), nb::arg("metrics").none())
       .def("save_now", &PyEngine::save_now)
       .def("wait", &PyEngine::wait)
-      .def("finish", &PyEngine::finish)
+      .def("finish", &PyEngine::finish, nb::arg("complete"))
+      .def("save_last", &PyEngine::save_last)
+      .def("require_saved", &PyEngine::require_saved)
+      .def("begin_step", &PyEngine::begin_step)
       .def("add_provenance", &PyEngine::add_provenance)
       .def("on_provenance", &PyEngine::on_provenance)
       .def("request_stop", &PyEngine::request_stop, nb::arg("signal"))
       .def("warn", &PyEngine::warn)
       .def("require_turn", &PyEngine::require_turn)
       .def("close", &PyEngine::close)
+      .def_prop_ro("saved", &PyEngine::saved)
+      .def_prop_ro("resumed", &PyEngine::resumed)
       .def_prop_ro("stop_requested", &PyEngine::stop_requested)
       .def_prop_ro("stopping", &PyEngine::stopping)
       .def_prop_ro("finished", &PyEngine::finished)

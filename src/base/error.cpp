@@ -64,12 +64,18 @@ Error Error::at(const Where& where) const {
   if (merged.record.empty()) merged.record = where.record;
   if (!merged.offset) merged.offset = where.offset;
   if (merged.key.empty()) merged.key = where.key;
-  return Error(code_, message_, std::move(merged)).with_errno(errno_);
+  return Error(code_, message_, std::move(merged)).with_errno(errno_).caused_by(cause_);
 }
 
 Error Error::with_errno(int error_number) const {
   Error error = *this;
   error.errno_ = error_number;
+  return error;
+}
+
+Error Error::caused_by(std::exception_ptr cause) const {
+  Error error = *this;
+  error.cause_ = std::move(cause);
   return error;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <dirent.h>
 #include <fcntl.h>
+#include <filesystem>
 #include <fmt/format.h>
 #include <limits>
 #include <sys/mman.h>
@@ -315,6 +316,11 @@ class PosixFs final : public Fs {
     return std::nullopt;
   }
 
+  std::string absolute(const std::string& path) override {
+    std::error_code error;
+    const auto absolute = std::filesystem::absolute(path, error);
+    return error || path.empty() ? path : absolute.string();
+  }
   std::optional<std::string> read_link(const std::string& path) override {
     std::string target(256, '\0');
     while (true) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // From the lock to the first step: what a killed process left behind, and the checkpoint that the run continues from.
+#include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -15,7 +16,7 @@
 namespace torchkeep {
 
 void Engine::Impl::open() {
-  require_folder(directory);
+  require_folder(given);
   if (!writes()) return;
   make_directories(fs, directory);
   lock = std::make_unique<Lock>(
@@ -39,7 +40,7 @@ std::int64_t Engine::Impl::resume() {
   std::optional<Recovered> recovered;
   if (options.resume != Resume::never) {
     const auto use = [this](const Recovered& found) { take(found); };
-    recovered = recover(fs, directory, options.role, use, options.verify_first);
+    recovered = recover(fs, directory, writes() ? Role::writer : Role::reader, use, options.verify_first);
     if (recovered) recovered->checkpoint = {};  // it holds the file open
   }
   if (!recovered && options.resume == Resume::required) {
@@ -47,9 +48,10 @@ std::int64_t Engine::Impl::resume() {
                 "no checkpoint to resume from, and " + spelled(options, "resume", "Resume::required") + " asks for one",
                 at_file(directory));
   }
-  if (writes()) log.rewind(step);
+  if (writes()) warn(log.rewind(step));
   last_save = RunClock::now();
-  resumed = true;
+  moved = false;
+  look_up_best();
   announce(recovered ? &*recovered : nullptr);
   return step;
 }
@@ -69,11 +71,12 @@ void Engine::Impl::check_start() {
         at_file(directory));
   }
   // What cannot be captured would make every save fail: better to say so before the first step.
-  for (const TrackedItem& item : items) item.tracked.capture();
+  for (const TrackedItem& item : items) capture(item);
 }
 
 void Engine::Impl::take(const Recovered& recovered) {
   const Value checkpoint = recovered.checkpoint.from_file(recovered.path);
+  events.clear();  // of one that turned out damaged while it was used, or of a resume() that failed
   const Value provenance = checkpoint.is_mapping() ? checkpoint.get("provenance", none) : Value(none);
   if (look_at_provenance) look_at_provenance(provenance);
   restore(items, options, checkpoint, [this](std::string message) { warn(std::move(message)); });
@@ -82,6 +85,23 @@ void Engine::Impl::take(const Recovered& recovered) {
   resumed_at = recorded_resumes(provenance);
   resumed_at.push_back(step);
   if (const auto saved_metrics = checkpoint.find("metrics")) metrics = *saved_metrics;
+}
+
+/// Of the steps up to this one: those after it are made again.
+void Engine::Impl::look_up_best() {
+  best.reset();
+  if (!options.save_on_best) return;
+  for (const CheckpointInfo& one : list_checkpoints(directory, fs)) {
+    if (one.step > step) continue;
+    const auto value = metric_of(one.path, options.best_metric, fs);
+    if (value && !std::isnan(*value) && (!best || is_better(*value, *best, options.best))) best = value;
+  }
+}
+
+std::string Engine::Impl::what_became_of(const Damaged& damaged) const {
+  if (!writes()) return "damaged and not used; left where it is";
+  if (damaged.left_there.empty()) return "damaged and not used; kept as " + damaged.path;
+  return "damaged and not used; it could not be renamed: " + damaged.left_there;
 }
 
 void Engine::Impl::announce(const Recovered* recovered) {
@@ -93,12 +113,7 @@ void Engine::Impl::announce(const Recovered* recovered) {
     return;
   }
   for (const Damaged& one : recovered->damaged) {
-    const bool renamed = writes() && one.left_there.empty();
-    report(Event::Kind::set_aside,
-           fmt::format("damaged and not used: {}; {}", one.reason,
-                       renamed ? "kept as " + one.path
-                               : (writes() ? "it could not be renamed: " + one.left_there : "left where it is")),
-           one.step, one.path);
+    report(Event::Kind::set_aside, fmt::format("{}; {}", one.reason, what_became_of(one)), one.step, one.path);
   }
   finished = is_file(fs, path_of(names::finished(step)));
   if (finished)

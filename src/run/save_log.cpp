@@ -13,7 +13,7 @@ namespace torchkeep {
 
 SaveLog::SaveLog(Fs& fs, const std::string& directory) : fs_(fs), path_(in_directory(directory, names::kSaves)) {}
 
-void SaveLog::append(const SaveMetrics& save) noexcept {
+void SaveLog::append(const SaveMetrics& save) {
   try {
     std::uint64_t size = 0;
     std::string line;
@@ -31,7 +31,7 @@ void SaveLog::append(const SaveMetrics& save) noexcept {
         save.background);
     file->write_at(size, as_bytes(line));
     file->close();
-  } catch (const std::exception&) {
+  } catch (const Error&) {
     // Only a figure is lost.
   }
 }

@@ -117,9 +117,11 @@ TEST_F(LockTest, AWorkerForkedByAKilledProcessDoesNotKeepIt) {
     held = std::make_unique<Lock>(posix_fs(), path_);
     const pid_t worker = ::fork();
     if (worker == 0) {
+      const pid_t own = ::getpid();  // says that it runs: before that, its end of the fork is not done
+      static_cast<void>(::write(ends[1], &own, sizeof own) == sizeof own);
       while (true) ::pause();
     }
-    return ::write(ends[1], &worker, sizeof worker) == sizeof worker;
+    return worker > 0;
   });
   ASSERT_TRUE(holder.good());
   pid_t worker = 0;

@@ -133,6 +133,9 @@ class Fs {
   /// Bytes an ordinary user may still write to the file system that holds `path`; nothing when it does not say.
   virtual std::optional<std::uint64_t> free_space(const std::string& path) = 0;
 
+  /// The same path, valid whatever the process's working directory is later.
+  virtual std::string absolute(const std::string& path) { return path; }
+
   /// Tries to lock `path` for this process alone, without waiting; the file is created when missing and then holds
   /// `note`. Throws Error (unsupported) where the file system has no locks. Most programs want Lock (lock.h).
   virtual LockAttempt try_lock(const std::string& path, const std::string& note) = 0;
