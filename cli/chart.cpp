@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <limits>
+#include <map>
 
 #include <torchkeep/base/error.h>
 
@@ -27,23 +28,6 @@ bool is_rate(const Curve& curve) {
   const std::string name = lower(curve.name);
   return name == "lr" || name.starts_with("lr_") || name.ends_with("_lr") || name.starts_with("lr/") ||
          name.find("learning_rate") != std::string::npos || name.find("learning rate") != std::string::npos;
-}
-
-// Around finite values; a single value gets some room.
-Range range_of(const std::vector<const Curve*>& curves) {
-  double low = std::numeric_limits<double>::infinity(), high = -low;
-  for (const Curve* curve : curves) {
-    for (const double value : curve->values) {
-      if (!std::isfinite(value)) continue;
-      low = std::min(low, value), high = std::max(high, value);
-    }
-  }
-  if (low > high) return {0, 1};
-  if (low == high) {
-    const double room = low == 0 ? 1 : std::abs(low) / 2;
-    return {low - room, high + room};
-  }
-  return {low, high};
 }
 
 void add_panel(Chart& chart, std::string title, std::vector<const Curve*> curves) {
@@ -84,6 +68,22 @@ void choose_named(Chart& chart, const RunCurves& curves, const std::vector<std::
 
 }  // namespace
 
+Range range_of(const std::vector<const Curve*>& curves) {
+  constexpr double kLargest = std::numeric_limits<double>::max();
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  for (const Curve* curve : curves) {
+    for (const double value : curve->values) {
+      if (!std::isfinite(value)) continue;
+      low = std::min(low, value), high = std::max(high, value);
+    }
+  }
+  if (low > high) return {0, 1};
+  if (low < high) return {low, high};
+  const double half = std::max(std::abs(low) / 2, std::numeric_limits<double>::denorm_min());
+  const double room = low == 0 ? 1 : half;
+  return {std::max(low - room, -kLargest), std::min(high + room, kLargest)};
+}
+
 Chart make_chart(const RunCurves& curves, const std::vector<std::string>& metrics, std::string title) {
   Chart chart;
   chart.title = std::move(title);
@@ -101,14 +101,20 @@ Chart make_chart(const RunCurves& curves, const std::vector<std::string>& metric
 }
 
 std::vector<double> ticks(const Range& range, int count) {
-  const double rough = (range.high - range.low) / count;
-  const double power = std::pow(10.0, std::floor(std::log10(rough)));
+  // Of parts: the difference of large numbers overflows; and never 0, as a part of tiny ones is.
+  const double rough = std::max(range.high / count - range.low / count, std::numeric_limits<double>::denorm_min());
+  const double power =
+      std::max(std::pow(10.0, std::floor(std::log10(rough))), std::numeric_limits<double>::denorm_min());
   const double share = rough / power;
   const double step = power * (share <= 1 ? 1 : share <= 2 ? 2 : share <= 5 ? 5 : 10);
   std::vector<double> numbers;
   // Counted, so that a step that is lost in a large number cannot loop for ever.
   const double first = std::ceil(range.low / step);
-  for (int i = 0; i <= 2 * count + 2 && (first + i) * step <= range.high; ++i) numbers.push_back((first + i) * step);
+  for (int i = 0; i <= 2 * count + 2; ++i) {
+    const double number = (first + i) * step;
+    if (number > range.high) break;
+    if (number >= range.low && (numbers.empty() || number > numbers.back())) numbers.push_back(number);
+  }
   return numbers;
 }
 
@@ -116,8 +122,13 @@ std::string tick_text(double value) {
   return fmt::format("{:.6g}", value == 0 ? 0.0 : value);  // no "-0"
 }
 
+std::size_t column_of(const Range& steps, double step, std::size_t width) {
+  return static_cast<std::size_t>(steps.share(step) * static_cast<double>(width - 1));
+}
+
 std::vector<Column> columns_of(const Curve& curve, const Range& steps, std::size_t width) {
-  std::vector<Column> columns;
+  std::map<std::size_t, Column> columns;
+  auto last = columns.end();
   bool joined = false;
   for (std::size_t i = 0; i < curve.values.size(); ++i) {
     const double value = curve.values[i];
@@ -125,17 +136,17 @@ std::vector<Column> columns_of(const Curve& curve, const Range& steps, std::size
       joined = false;
       continue;
     }
-    const double share = std::clamp(steps.share(static_cast<double>(curve.steps[i])), 0.0, 1.0);
-    const auto column = static_cast<std::size_t>(share * static_cast<double>(width - 1));
-    if (joined && columns.back().column == column) {
-      Column& last = columns.back();
-      last.low = std::min(last.low, value), last.high = std::max(last.high, value), last.last = value;
-    } else {
-      columns.push_back({column, value, value, value, value, joined});
-    }
+    const std::size_t column = column_of(steps, static_cast<double>(curve.steps[i]), width);
+    // Nearly always the column before, or a new one behind it.
+    if (last == columns.end() || last->first != column)
+      last = columns.try_emplace(columns.end(), column, Column{column, value, value, value, value, joined});
+    Column& found = last->second;
+    found.low = std::min(found.low, value), found.high = std::max(found.high, value), found.last = value;
     joined = true;
   }
-  return columns;
+  std::vector<Column> found;
+  for (const auto& [number, column] : columns) found.push_back(column);
+  return found;
 }
 
 }  // namespace torchkeep::cli

@@ -120,9 +120,4 @@ void complain(std::string_view text) {
   (void)!::write(2, line.data(), line.size());
 }
 
-std::size_t columns(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
-}
-
 }  // namespace torchkeep::cli

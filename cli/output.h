@@ -72,7 +72,4 @@ class ProgressLine {
 /// One line to standard error: "torchkeep: " and the text, with everything but printable characters escaped.
 void complain(std::string_view text);
 
-/// Columns that a text of printable() takes: one per character (two for the wide ones of East Asia are not counted).
-std::size_t columns(std::string_view text);
-
 }  // namespace torchkeep::cli

@@ -3,8 +3,9 @@
 #include <array>
 #include <fmt/format.h>
 
+#include <torchkeep/base/printable.h>
+
 #include "chart.h"
-#include "output.h"
 
 namespace torchkeep::cli {
 namespace {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fmt/format.h>
 
+#include <torchkeep/base/scale.h>
 #include <torchkeep/state/cast.h>
 #include <torchkeep/state/elements.h>
 #include <torchkeep/state/statistics.h>
@@ -79,11 +80,11 @@ void write_histogram(Session& session, const Histogram& histogram) {
   const std::uint64_t most = *std::max_element(histogram.counts.begin(), histogram.counts.end());
   if (most == 0) return;
   const std::size_t bins = histogram.counts.size();
+  const Scale scale(histogram.low, histogram.high);
   const std::size_t room = static_cast<std::size_t>(std::clamp(session.out.width() - 36, 10, 60));
   Table table({Table::Align::right, Table::Align::left, Table::Align::right});
   for (std::size_t i = 0; i < bins; ++i) {
-    const double low =
-        histogram.low + (histogram.high - histogram.low) * static_cast<double>(i) / static_cast<double>(bins);
+    const double low = scale.at(static_cast<double>(i) / static_cast<double>(bins));
     const double length =
         static_cast<double>(histogram.counts[i]) / static_cast<double>(most) * static_cast<double>(room);
     const auto eighths = static_cast<std::size_t>(std::ceil(length * 8));

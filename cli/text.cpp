@@ -68,10 +68,11 @@ std::string elements_line(const Value& value, std::size_t width) {
   std::string text = value.is(Kind::list) ? "[" : is_tuple ? "(" : fmt::format("{}(", to_string(value.kind()));
   const auto elements = value.elements();
   std::size_t shown = 0;
-  for (; shown < elements.size(); ++shown) {
-    const std::string element = one_line(elements[shown], 20);
-    if (columns(text) + columns(element) + 20 > width && shown + 1 < elements.size() && shown > 0) break;
-    text += fmt::format("{}{}", shown == 0 ? "" : ", ", element);
+  for (std::size_t taken = columns(text); shown < elements.size(); ++shown) {
+    const std::string element = (shown == 0 ? "" : ", ") + one_line(elements[shown], 20);
+    taken += columns(element);
+    if (taken + 18 > width && shown + 1 < elements.size() && shown > 0) break;
+    text += element;
   }
   if (shown < elements.size()) text += fmt::format(", ... {} in all", grouped(elements.size()));
   return text + (value.is(Kind::list) ? "]" : is_tuple && elements.size() == 1 ? ",)" : ")");

@@ -5,12 +5,14 @@
 #include <nanobind/stl/string.h>
 
 #include <torchkeep/checkpoint/checkpoint.h>
-#include <torchkeep/format/open_file.h>
+#include <torchkeep/checkpoint/export.h>
+#include <torchkeep/format/pt.h>
 #include <torchkeep/state/walk.h>
 
 #include "from_value.h"
 #include "in_place.h"
 #include "info_maker.h"
+#include "source.h"
 #include "storages.h"
 #include "to_value.h"
 #include "watched_fs.h"
@@ -32,25 +34,47 @@ void save_file(nb::handle object, nb::handle to, bool durable, bool read_back, n
   watch.end();
 }
 
-nb::object load_file(nb::handle from, nb::handle map_location, bool verify, nb::object progress) {
-  const std::string path = to_path(from);
+/// A whole file handed to `write`, a function of bytes, front to back.
+void save_to_stream(nb::handle object, nb::handle write, const std::string& name, nb::object progress) {
+  Plan plan;
+  try {
+    plan = plan_pt(to_value(object));
+  } catch (const Error& error) {
+    throw error.at({.file = name, .record = {}, .offset = {}, .key = {}});
+  }
   Watch watch(std::move(progress));
-  WatchedFs fs(posix_fs(), watch);
+  watch.expect(plan.file_size);
+  without_gil([&] {
+    stream_plan(std::move(plan), [&](Bytes bytes) {
+      {
+        const nb::gil_scoped_acquire gil;
+        write(nb::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+      }
+      watch.count(bytes.size());
+    });
+  });
+  watch.end();
+}
+
+nb::object load_file(nb::handle from, nb::handle map_location, bool verify, nb::object progress) {
+  Watch watch(std::move(progress));
+  Source source(from, watch);
   Value value = without_gil([&] {
     LoadOptions options;
     options.verify = verify;
     options.unknown_classes = UnknownClasses::refuse;
-    options.fs = &fs;
-    return load(path, options);
+    options.fs = &source.fs();
+    return load(source.path(), options);
   });
   watch.end();
   return from_value(value, map_location);
 }
 
-Value map_file(const std::string& path, bool verify, UnknownClasses unknown_classes) {
+Value map_file(const std::string& path, bool verify, UnknownClasses unknown_classes, Fs& fs) {
   LoadOptions options;
   options.verify = verify;
   options.unknown_classes = unknown_classes;
+  options.fs = &fs;
   options.map = true;
   return load(path, options);
 }
@@ -71,20 +95,9 @@ nb::object load_mapped(nb::handle from, nb::handle map_location, bool verify) {
   const std::string path = to_path(from);
   Watch watch;
   Value value = without_gil([&] {
-    Value mapped = map_file(path, verify, UnknownClasses::refuse);
+    Value mapped = map_file(path, verify, UnknownClasses::refuse, posix_fs());
     check_records(mapped, watch);
     return mapped;
-  });
-  return from_value(value, map_location);
-}
-
-nb::object load_bytes(nb::bytes data, nb::handle map_location, bool verify) {
-  std::string bytes(data.c_str(), data.size());
-  Value value = without_gil([&] {
-    PtReadOptions options;
-    options.verify = verify;
-    options.unknown_classes = UnknownClasses::refuse;
-    return read_all(open_file(std::make_shared<MemoryReadAt>(std::move(bytes)), options));
   });
   return from_value(value, map_location);
 }
@@ -92,13 +105,12 @@ nb::object load_bytes(nb::bytes data, nb::handle map_location, bool verify) {
 /// A file whose tensors are read when somebody says where to.
 class PyCheckpoint {
  public:
-  PyCheckpoint(nb::handle from, nb::object progress) : watch_(std::move(progress)), fs_(posix_fs(), watch_) {
-    const std::string path = to_path(from);
+  PyCheckpoint(nb::handle from, nb::object progress) : watch_(std::move(progress)), source_(from, watch_) {
     without_gil([&] {
       LoadIntoOptions options;
       options.unknown_classes = UnknownClasses::refuse;
-      options.fs = &fs_;
-      opened_.emplace(path, options);
+      options.fs = &source_.fs();
+      opened_.emplace(source_.path(), options);
     });
   }
   /// With tensors on the device "meta".
@@ -126,24 +138,29 @@ class PyCheckpoint {
 
  private:
   Watch watch_;
-  WatchedFs fs_;
+  Source source_;
   std::optional<OpenedCheckpoint> opened_;
 };
 
 nb::object look_into(nb::handle from) {
-  const std::string path = to_path(from);
-  Value value = without_gil([&] { return map_file(path, true, UnknownClasses::inspect); });
+  Watch watch;
+  if (PyTuple_Check(from.ptr()) == 0) {
+    const std::string path = to_path(from);
+    return describe_value(without_gil([&] { return map_file(path, true, UnknownClasses::inspect, posix_fs()); }));
+  }
+  Source source(from, watch);
+  Value value = without_gil(
+      [&] { return load(source.path(), {.unknown_classes = UnknownClasses::inspect, .fs = &source.fs()}); });
   return describe_value(value);
 }
 
 void verify_file(nb::handle from, nb::object progress) {
-  const std::string path = to_path(from);
   Watch watch(std::move(progress));
-  WatchedFs fs(posix_fs(), watch);
+  Source source(from, watch);
   without_gil([&] {
     LoadOptions options;
-    options.fs = &fs;
-    verify(path, options);
+    options.fs = &source.fs();
+    verify(source.path(), options);
   });
   watch.end();
 }
@@ -157,7 +174,8 @@ void bind_files(nb::module_& module) {
   module.def("load", &load_file, nb::arg("path"), nb::arg("map_location").none(), nb::arg("verify"),
              nb::arg("progress").none());
   module.def("load_mapped", &load_mapped, nb::arg("path"), nb::arg("map_location").none(), nb::arg("verify"));
-  module.def("load_bytes", &load_bytes, nb::arg("data"), nb::arg("map_location").none(), nb::arg("verify"));
+  module.def("save_to", &save_to_stream, nb::arg("object").none(), nb::arg("write"), nb::arg("name"),
+             nb::arg("progress").none());
   nb::class_<PyCheckpoint>(module, "OpenedCheckpoint")
       .def(nb::init<nb::handle, nb::object>(), nb::arg("path"), nb::arg("progress").none())
       .def("structure", &PyCheckpoint::structure)

@@ -17,7 +17,8 @@ STANDARD = set("""
     collections.Counter collections.OrderedDict collections.abc collections.abc.Callable collections.abc.Iterable
     collections.abc.Iterator collections.abc.Mapping collections.abc.MutableMapping collections.abc.Sequence
     collections.defaultdict collections.deque contextlib.contextmanager copy.copy copy.deepcopy
-    dataclasses.dataclass enum.Enum enum.Flag html.escape inspect.signature io.BytesIO itertools.islice
+    dataclasses.dataclass enum.Enum enum.Flag html.escape inspect.signature io.BytesIO io.RawIOBase io.TextIOBase
+    itertools.islice
     logging.ERROR logging.INFO logging.WARNING logging.getLogger os.PathLike os.execv os.fsdecode os.fspath
     os.getpid os.kill os.path os.path.basename os.path.dirname os.path.exists os.path.join
     pathlib.Path pathlib.PurePath pickle.UnpicklingError platform.python_version random.Random random.SystemRandom

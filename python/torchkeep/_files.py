@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """save and load: torch.save and torch.load(weights_only=True) with torchkeep's guarantees."""
-import os
-import tempfile
-
 from . import _core
 from ._errors import InvalidArgumentError
 from ._progress import bar
+from ._streams import Writer, is_path, name_of, source
 
 
 def save(obj, path, *, durable=True, read_back=False, progress=False):
@@ -17,25 +15,20 @@ def save(obj, path, *, durable=True, read_back=False, progress=False):
     Args:
         obj: dicts, lists, tuples, sets, numbers, texts, tensors ... : everything PyTorch's safe loader reads. For
             anything else torchkeep.Error names the place and says what to save instead.
-        path: where to save, a str or path; or a file object opened for binary writing, without the guarantees.
+        path: where to save, a str, bytes or path; or a file object opened for binary writing, without the guarantees:
+            what its write() takes is written front to back and flushed, and bytes that it does not take are an error.
         durable: wait until the file and its name are on the disk.
         read_back: read the file and check every checksum before its name leads to it.
         progress: show a bar on stderr (or in the notebook); or a function of (bytes done, bytes in all).
     """
-    if hasattr(path, "write"):
-        _save_to(obj, path)
+    if not is_path(path) and hasattr(path, "write"):
+        writer = Writer(path)
+        with bar(progress, "saving", path) as move:
+            _core.save_to(obj, writer, name_of(path), move)
+            writer.flush()
         return
     with bar(progress, "saving", path) as move:
         _core.save(obj, path, durable, read_back, move)
-
-
-def _save_to(obj, file):
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "archive.pt")
-        _core.save(obj, path, False, False, None)
-        with open(path, "rb") as saved:
-            while block := saved.read(1 << 20):
-                file.write(block)
 
 
 def load(path, map_location=None, *, mmap=False, verify=True, weights_only=True, progress=False):
@@ -45,7 +38,7 @@ def load(path, map_location=None, *, mmap=False, verify=True, weights_only=True,
     are read.
 
     Args:
-        path: a str or path, or a file object opened for binary reading.
+        path: a str, bytes or path, or a file object opened for binary reading (read to its end).
         map_location: as in torch.load.
         mmap: leave the tensors' bytes in the file and read them when they are used. What is written to them stays in
             this process. With `verify` the file is read once, now, to check it; without, opening takes no time. A
@@ -60,9 +53,8 @@ def load(path, map_location=None, *, mmap=False, verify=True, weights_only=True,
     if not weights_only:
         raise InvalidArgumentError("torchkeep.load never executes what a file says, so weights_only=False is not "
                                    "possible; use torch.load for a file that you trust")
-    if hasattr(path, "read"):
-        return _core.load_bytes(path.read(), map_location, verify)
-    if mmap:
-        return _core.load_mapped(path, map_location, verify)
+    file = source(path)
+    if mmap and is_path(path):
+        return _core.load_mapped(file, map_location, verify)
     with bar(progress, "loading", path) as move:
-        return _core.load(path, map_location, verify, move)
+        return _core.load(file, map_location, verify, move)

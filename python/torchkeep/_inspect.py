@@ -7,6 +7,7 @@ import os
 
 from . import _core
 from ._errors import printable
+from ._streams import name_of, source
 
 _MAX_ENTRIES = 12  # of one container, in a repr
 _MAX_TEXT = 60  # characters of one value in it
@@ -162,9 +163,10 @@ class Checkpoint(collections.abc.Mapping):
     """What is in a checkpoint file, as a mapping; `print` shows it as a tree. Made by `torchkeep.inspect`."""
 
     def __init__(self, path):
-        self.path = os.fsdecode(path)
+        self.path = name_of(path)
+        self._source = source(path)
         #: Plain Python data with a TensorInfo for every tensor.
-        self.content = _core.look(self.path)
+        self.content = _core.look(self._source)
 
     def _mapping(self):
         if not isinstance(self.content, collections.abc.Mapping):
@@ -182,7 +184,7 @@ class Checkpoint(collections.abc.Mapping):
 
     def verify(self):
         """Reads every byte of the file and checks all that load() checks. Raises torchkeep.Error."""
-        _core.verify(self.path, None)
+        _core.verify(self._source, None)
 
     def tensors(self):
         """Every tensor with its key path, in order; what is in a shared container, once."""
@@ -245,7 +247,7 @@ class Checkpoint(collections.abc.Mapping):
 
 
 def inspect(path):
-    """Reads the structure of a checkpoint without its tensors, and without PyTorch.
+    """Reads the structure of a checkpoint (a path or a file object) without its tensors, and without PyTorch.
 
     Objects of classes that torchkeep does not know are shown, never made. Raises torchkeep.Error.
     """
@@ -258,4 +260,4 @@ def verify(path, *, progress=False):
     from ._progress import bar
 
     with bar(progress, "verifying", path) as move:
-        _core.verify(path, move)
+        _core.verify(source(path), move)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """load_into: a file straight into live objects."""
 import collections
-import os
 import warnings
 
 from . import _core, _state
 from ._adapter import outside
 from ._errors import Error, InvalidArgumentError, NotFoundError
 from ._progress import bar
+from ._streams import name_of, source
 
 
 class LoadWarning(UserWarning):
@@ -28,7 +28,7 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
     (a dtype of its own, a method that changes what it loads) is a torchkeep.LoadWarning by name.
 
     Args:
-        path: the file.
+        path: the file, or a file object opened for binary reading.
         verify_first: check every byte of the file before the first byte of an object is changed: twice the reading.
             Without it a file that turns out to be damaged leaves the objects half loaded, and the error says so.
         progress: as in save().
@@ -42,11 +42,11 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
     """
     if not objects:
         raise InvalidArgumentError("expected objects to load into: load_into(path, model=model, ...)")
-    path = os.fsdecode(path)
+    file_source, path = source(path), name_of(path)
     context = _state.Context(_warn)
     adapters = {name: _state.adapter_for(name, thing, context) for name, thing in objects.items()}
     with bar(progress, "loading", path) as move:
-        file = _core.OpenedCheckpoint(path, move)
+        file = _core.OpenedCheckpoint(file_source, move)
         rest = _load(file, file.structure(), adapters, context, path, verify_first)
         file.end()
     return rest

@@ -6,6 +6,7 @@ import sys
 import time
 
 from ._errors import printable
+from ._streams import name_of
 
 
 @contextlib.contextmanager
@@ -16,7 +17,7 @@ def bar(wanted, verb, path):
     elif callable(wanted):
         yield wanted
     else:
-        label = f"{verb} {printable(os.path.basename(os.fsdecode(path)))}"
+        label = f"{verb} {printable(os.path.basename(name_of(path)))}"
         with _tqdm_bar(label) or _plain_bar(label) as move:
             yield move
 

@@ -71,4 +71,9 @@ std::string printable(std::string_view text, Lines lines) {
   return out;
 }
 
+std::size_t columns(std::string_view text) noexcept {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+}
+
 }  // namespace torchkeep

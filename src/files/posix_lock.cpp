@@ -19,8 +19,6 @@
 #include <sys/stat.h>
 #include <vector>
 
-#include <torchkeep/base/per_process.h>
-
 #include "posix.h"
 
 namespace torchkeep::posix {

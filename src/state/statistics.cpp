@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include <torchkeep/base/parallel.h>
+#include <torchkeep/base/scale.h>
 #include <torchkeep/state/elements.h>
 #include <torchkeep/state/statistics.h>
 
@@ -101,18 +102,24 @@ std::size_t keep_finite(double* values, std::size_t count, Partial& partial) {
   return kept;
 }
 
-void add_reals(double* values, std::size_t count, Partial& partial) {
+void add_reals(double* values, std::size_t count, int exponent, Partial& partial) {
   count = keep_finite(values, count, partial);
   for (std::size_t i = 0; i < count; ++i) {
     partial.low = std::min(partial.low, values[i]);
     partial.high = std::max(partial.high, values[i]);
     partial.zero += values[i] == 0;
+    if (exponent != 0) values[i] = std::ldexp(values[i], -exponent);
   }
   partial.moments.join(moments_of(values, count));
 }
 
+// Of a complex number with finite parts; finite too.
+double magnitude_of(double real, double imaginary) {
+  return std::min(std::hypot(real, imaginary), std::numeric_limits<double>::max());
+}
+
 // `values` are pairs of real and imaginary parts; the range is that of the magnitudes.
-void add_complex(const double* values, std::size_t pairs, Partial& partial) {
+void add_complex(const double* values, std::size_t pairs, int exponent, Partial& partial) {
   for (std::size_t i = 0; i < pairs; ++i) {
     const double real = values[2 * i], imaginary = values[2 * i + 1];
     if (std::isnan(real) || std::isnan(imaginary)) {
@@ -121,9 +128,9 @@ void add_complex(const double* values, std::size_t pairs, Partial& partial) {
       ++partial.positive;
     } else {
       partial.zero += real == 0 && imaginary == 0;
-      const double magnitude = std::hypot(real, imaginary);
+      const double magnitude = magnitude_of(real, imaginary);
       partial.low = std::min(partial.low, magnitude), partial.high = std::max(partial.high, magnitude);
-      partial.moments.join({1, real, imaginary, 0});
+      partial.moments.join({1, std::ldexp(real, -exponent), std::ldexp(imaginary, -exponent), 0});
     }
   }
 }
@@ -159,7 +166,8 @@ void exact_range(Bytes block, Codec, Partial& partial) {
   }
 }
 
-Partial sum_up(DType dtype, Bytes block) {
+// What the numbers are, and the moments of the numbers divided by 2 ** exponent.
+Partial sum_up(DType dtype, Bytes block, int exponent) {
   Partial partial;
   numbers::with_codec(dtype, [&](auto codec) {
     if constexpr (numbers::IsWhole<decltype(codec)>) exact_range(block, codec, partial);
@@ -167,9 +175,9 @@ Partial sum_up(DType dtype, Bytes block) {
   const bool is_complex = info(dtype).kind == DTypeClass::complex;
   decode(dtype, block, [&](double* values, std::size_t count) {
     if (is_complex)
-      add_complex(values, count / 2, partial);
+      add_complex(values, count / 2, exponent, partial);
     else
-      add_reals(values, count, partial);
+      add_reals(values, count, exponent, partial);
   });
   return partial;
 }
@@ -189,12 +197,8 @@ void for_each_block(const Elements& elements, unsigned threads, Work&& work) {
 }
 
 void count_bins(const double* values, std::size_t count, const Histogram& histogram, std::vector<std::uint64_t>& bins) {
-  const double width = histogram.high / 2 - histogram.low / 2;  // halves: the whole may overflow
-  const auto last = static_cast<double>(bins.size() - 1);
-  for (std::size_t i = 0; i < count; ++i) {
-    const double place = width > 0 ? (values[i] / 2 - histogram.low / 2) / width * static_cast<double>(bins.size()) : 0;
-    ++bins[static_cast<std::size_t>(std::clamp(place, 0.0, last))];
-  }
+  const Scale scale(histogram.low, histogram.high);
+  for (std::size_t i = 0; i < count; ++i) ++bins[scale.part(values[i], bins.size())];
 }
 
 Histogram make_histogram(const Tensor& tensor, const Elements& elements, Histogram histogram, unsigned bins,
@@ -218,7 +222,11 @@ Histogram make_histogram(const Tensor& tensor, const Elements& elements, Histogr
     decode(tensor.dtype, block, [&](double* values, std::size_t count) {
       if (is_complex) {
         count /= 2;
-        for (std::size_t i = 0; i < count; ++i) values[i] = std::hypot(values[2 * i], values[2 * i + 1]);
+        for (std::size_t i = 0; i < count; ++i) {
+          const double real = values[2 * i], imaginary = values[2 * i + 1];
+          const bool is_finite = std::isfinite(real) && std::isfinite(imaginary);
+          values[i] = is_finite ? magnitude_of(real, imaginary) : kInfinity;
+        }
       }
       count_bins(values, keep_finite(values, count, ignored), histogram, *mine);
     });
@@ -260,6 +268,40 @@ void set_range(const Tensor& tensor, const Partial& partial, Statistics& result)
   result.maximum = is_signed ? Value(partial.high_signed) : Value(partial.high_unsigned);
 }
 
+Partial sum_up_all(const Tensor& tensor, const Elements& elements, unsigned threads, int exponent) {
+  std::vector<Partial> partials(static_cast<std::size_t>((elements.count() + elements.block() - 1) / elements.block()));
+  for_each_block(elements, threads,
+                 [&](std::uint64_t number, Bytes block) { partials[number] = sum_up(tensor.dtype, block, exponent); });
+  Partial all;
+  for (const Partial& partial : partials) all.join(partial);
+  return all;
+}
+
+// By which power of two the numbers are to be divided so that no square overflows, and not all of them vanish; 0 for
+// nearly all tensors.
+int exponent_of(const Partial& all) {
+  constexpr int kHarmless = 400;
+  const double largest = std::max(std::abs(all.low), std::abs(all.high));
+  if (all.moments.count == 0 || largest == 0) return 0;
+  const int exponent = std::ilogb(largest);
+  return std::abs(exponent) > kHarmless ? exponent : 0;
+}
+
+// Mean, deviation and norm, of numbers that were divided by 2 ** exponent.
+void set_moments(const Tensor& tensor, const Partial& all, int exponent, Statistics& result) {
+  const Moments& found = all.moments;
+  const auto count = static_cast<double>(found.count);
+  const auto scaled = [exponent](double number) { return std::ldexp(number, exponent); };
+  result.standard_deviation =
+      found.count > 1 ? scaled(std::sqrt(found.squares / (count - 1))) : std::numeric_limits<double>::quiet_NaN();
+  const double mean_square = found.mean * found.mean + found.mean_imaginary * found.mean_imaginary;
+  result.norm = scaled(std::sqrt(found.squares + count * mean_square));
+  if (found.count == 0) return;
+  const bool is_complex = info(tensor.dtype).kind == DTypeClass::complex;
+  result.mean = is_complex ? Value(std::complex<double>(scaled(found.mean), scaled(found.mean_imaginary)))
+                           : Value(exponent == 0 ? found.mean : std::clamp(scaled(found.mean), all.low, all.high));
+}
+
 }  // namespace
 
 Statistics statistics(const Tensor& tensor, const StatisticsOptions& options) {
@@ -267,11 +309,9 @@ Statistics statistics(const Tensor& tensor, const StatisticsOptions& options) {
     throw Error(Code::invalid_argument, fmt::format("{} bins asked for, the limit is {}", options.bins, kMaxBins));
   }
   const Elements elements(tensor);
-  std::vector<Partial> partials(static_cast<std::size_t>((elements.count() + elements.block() - 1) / elements.block()));
-  for_each_block(elements, options.threads,
-                 [&](std::uint64_t number, Bytes block) { partials[number] = sum_up(tensor.dtype, block); });
-  Partial all;
-  for (const Partial& partial : partials) all.join(partial);
+  Partial all = sum_up_all(tensor, elements, options.threads, 0);
+  const int exponent = exponent_of(all);
+  if (exponent != 0) all.moments = sum_up_all(tensor, elements, options.threads, exponent).moments;
 
   Statistics result;
   if (options.bins > 0 && all.moments.count > 0) {
@@ -282,17 +322,7 @@ Statistics statistics(const Tensor& tensor, const StatisticsOptions& options) {
   result.nan = all.nan, result.positive_infinity = all.positive, result.negative_infinity = all.negative;
   result.zero = all.zero;
   set_range(tensor, all, result);
-  const auto finite = static_cast<double>(all.moments.count);
-  if (all.moments.count > 0) {
-    const bool is_complex = info(tensor.dtype).kind == DTypeClass::complex;
-    result.mean = is_complex ? Value(std::complex<double>(all.moments.mean, all.moments.mean_imaginary))
-                             : Value(all.moments.mean);
-  }
-  result.standard_deviation =
-      all.moments.count > 1 ? std::sqrt(all.moments.squares / (finite - 1)) : std::numeric_limits<double>::quiet_NaN();
-  const double mean_square =
-      all.moments.mean * all.moments.mean + all.moments.mean_imaginary * all.moments.mean_imaginary;
-  result.norm = std::sqrt(all.moments.squares + finite * mean_square);
+  set_moments(tensor, all, exponent, result);
   return result;
 }
 

@@ -124,6 +124,26 @@ TEST(Statistics, ApplyTheNegationBit) {
   EXPECT_EQ(found.histogram->high, -1);
 }
 
+TEST(Statistics, OfTheLargestAndTheSmallestNumbersDoNotOverflowOrVanish) {
+  for (const double unit : {1.0, 0x1p1022, 0x1p-1040}) {
+    const Statistics found = statistics(Tensor::of<double>({4}, {-unit, unit, unit, unit}), {.bins = 4});
+    EXPECT_EQ(found.minimum, Value(-unit));
+    EXPECT_EQ(found.maximum, Value(unit));
+    EXPECT_EQ(found.mean, Value(unit / 2));
+    EXPECT_EQ(found.standard_deviation, unit);
+    EXPECT_EQ(found.norm, unit * 2);
+    EXPECT_EQ(found.histogram->counts, (std::vector<std::uint64_t>{1, 0, 0, 3}));
+  }
+  constexpr double kLargest = std::numeric_limits<double>::max();
+  const Statistics largest = statistics(Tensor::of<double>({3}, {kLargest, kLargest, kLargest}), {.bins = 2});
+  EXPECT_EQ(largest.mean, Value(kLargest));
+  EXPECT_EQ(largest.standard_deviation, 0);
+  const std::complex<double> corner(kLargest, -kLargest);
+  const Statistics complex = statistics(Tensor::of<std::complex<double>>({2}, {corner, corner}), {.bins = 2});
+  EXPECT_EQ(complex.mean, Value(corner));
+  EXPECT_EQ(complex.histogram->counts[0] + complex.histogram->counts[1], 2U);
+}
+
 TEST(Statistics, HistogramCountsEveryFiniteNumberOnce) {
   const Tensor tensor = Tensor::of<float>({6}, {0, 0.5f, 1, 2, 4, std::numeric_limits<float>::quiet_NaN()});
   const Histogram histogram = *statistics(tensor, {.bins = 4}).histogram;

@@ -2,6 +2,7 @@
 // Names out of files and folders are bytes; this is how they are shown to people.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -17,5 +18,8 @@ std::string printable(std::string_view text, Lines lines = Lines::escape);
 
 /// Whether printable() would change nothing, for plain ASCII: a quick look. False when it might.
 bool is_plain_ascii(std::string_view text) noexcept;
+
+/// Columns that what printable() gave takes: one per character (two for the wide ones of East Asia are not counted).
+std::size_t columns(std::string_view text) noexcept;
 
 }  // namespace torchkeep
