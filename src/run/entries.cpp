@@ -2,6 +2,7 @@
 // A look at each name.
 #include "entries.h"
 
+#include <cerrno>
 #include <fmt/format.h>
 
 #include <torchkeep/files/publish.h>
@@ -28,8 +29,8 @@ bool may_be_checkpoint(Fs& fs, const std::string& path) {
   try {
     const auto there = fs.status(path);
     return there && there->kind == FileKind::regular;
-  } catch (const Error&) {
-    return true;
+  } catch (const Error& error) {
+    return error.system_error() != ELOOP;  // links in a circle lead nowhere
   }
 }
 
