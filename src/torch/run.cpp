@@ -119,7 +119,7 @@ struct Run::Impl {
     return tracked.covers(optimizer) ? state_dict(optimizer, tracked.named_modules()) : state_dict(optimizer);
   }
   std::function<void()> prepare_optimizer(const std::string& name, torch::optim::Optimizer& optimizer,
-                                          const Value& value) const {
+                                          const Value& value) {
     const NamedModules modules = tracked.named_modules();
     const bool named = tracked.covers(optimizer);
     LoadReport report;
