@@ -17,7 +17,7 @@ STANDARD = set("""
     collections.Counter collections.OrderedDict collections.abc collections.abc.Callable collections.abc.Iterable
     collections.abc.Iterator collections.abc.Mapping collections.abc.MutableMapping collections.abc.Sequence
     collections.defaultdict collections.deque contextlib.contextmanager copy.copy copy.deepcopy
-    dataclasses.dataclass enum.Enum enum.Flag html.escape inspect.signature io.BytesIO logging.getLogger os.PathLike
+    dataclasses.dataclass enum.Enum enum.Flag functools.wraps html.escape inspect.signature io.BytesIO logging.getLogger os.PathLike
     os.execv os.fspath os.getpid os.kill os.path os.path.basename os.path.dirname os.path.exists os.path.join
     pathlib.Path pathlib.PurePath pickle.UnpicklingError platform.python_version random.Random random.SystemRandom
     random.getstate random.seed random.setstate signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
@@ -29,6 +29,7 @@ STANDARD = set("""
 """.split())
 
 C_INTERFACE = set("""
+    PyExc_MemoryError
     PyBool_Type PyByteArray_AS_STRING PyByteArray_FromStringAndSize PyByteArray_GET_SIZE PyByteArray_Type
     PyBytes_AS_STRING PyBytes_FromStringAndSize PyBytes_GET_SIZE PyBytes_Type PyCallable_Check PyCapsule_GetPointer
     PyCapsule_IsValid PyCapsule_New PyComplex_FromDoubles PyComplex_ImagAsDouble PyComplex_RealAsDouble
