@@ -18,7 +18,8 @@
 namespace torchkeep::python {
 namespace {
 
-void save_file(nb::handle object, const std::string& path, bool durable, bool read_back, nb::object progress) {
+void save_file(nb::handle object, nb::handle to, bool durable, bool read_back, nb::object progress) {
+  const std::string path = to_path(to);
   Value value;
   try {
     value = to_value(object);
@@ -31,7 +32,8 @@ void save_file(nb::handle object, const std::string& path, bool durable, bool re
   watch.end();
 }
 
-nb::object load_file(const std::string& path, nb::handle map_location, bool verify, nb::object progress) {
+nb::object load_file(nb::handle from, nb::handle map_location, bool verify, nb::object progress) {
+  const std::string path = to_path(from);
   Watch watch(std::move(progress));
   WatchedFs fs(posix_fs(), watch);
   Value value = without_gil([&] {
@@ -65,7 +67,8 @@ void check_records(const Value& value, Watch& watch) {
   });
 }
 
-nb::object load_mapped(const std::string& path, nb::handle map_location, bool verify) {
+nb::object load_mapped(nb::handle from, nb::handle map_location, bool verify) {
+  const std::string path = to_path(from);
   Watch watch;
   Value value = without_gil([&] {
     Value mapped = map_file(path, verify, UnknownClasses::refuse);
@@ -89,7 +92,8 @@ nb::object load_bytes(nb::bytes data, nb::handle map_location, bool verify) {
 /// A file whose tensors are read when somebody says where to.
 class PyCheckpoint {
  public:
-  PyCheckpoint(const std::string& path, nb::object progress) : watch_(std::move(progress)), fs_(posix_fs(), watch_) {
+  PyCheckpoint(nb::handle from, nb::object progress) : watch_(std::move(progress)), fs_(posix_fs(), watch_) {
+    const std::string path = to_path(from);
     without_gil([&] {
       LoadIntoOptions options;
       options.unknown_classes = UnknownClasses::refuse;
@@ -126,12 +130,14 @@ class PyCheckpoint {
   std::optional<OpenedCheckpoint> opened_;
 };
 
-nb::object look_into(const std::string& path) {
+nb::object look_into(nb::handle from) {
+  const std::string path = to_path(from);
   Value value = without_gil([&] { return map_file(path, true, UnknownClasses::inspect); });
   return describe_value(value);
 }
 
-void verify_file(const std::string& path, nb::object progress) {
+void verify_file(nb::handle from, nb::object progress) {
+  const std::string path = to_path(from);
   Watch watch(std::move(progress));
   WatchedFs fs(posix_fs(), watch);
   without_gil([&] {
@@ -153,7 +159,7 @@ void bind_files(nb::module_& module) {
   module.def("load_mapped", &load_mapped, nb::arg("path"), nb::arg("map_location").none(), nb::arg("verify"));
   module.def("load_bytes", &load_bytes, nb::arg("data"), nb::arg("map_location").none(), nb::arg("verify"));
   nb::class_<PyCheckpoint>(module, "OpenedCheckpoint")
-      .def(nb::init<const std::string&, nb::object>(), nb::arg("path"), nb::arg("progress").none())
+      .def(nb::init<nb::handle, nb::object>(), nb::arg("path"), nb::arg("progress").none())
       .def("structure", &PyCheckpoint::structure)
       .def("verify", &PyCheckpoint::verify)
       .def("read", &PyCheckpoint::read, nb::arg("keys").none(), nb::arg("targets").none())

@@ -26,7 +26,7 @@ def save(obj, path, *, durable=True, read_back=False, progress=False):
         _save_to(obj, path)
         return
     with bar(progress, "saving", path) as move:
-        _core.save(obj, os.fspath(path), durable, read_back, move)
+        _core.save(obj, path, durable, read_back, move)
 
 
 def _save_to(obj, file):
@@ -63,6 +63,6 @@ def load(path, map_location=None, *, mmap=False, verify=True, weights_only=True,
     if hasattr(path, "read"):
         return _core.load_bytes(path.read(), map_location, verify)
     if mmap:
-        return _core.load_mapped(os.fspath(path), map_location, verify)
+        return _core.load_mapped(path, map_location, verify)
     with bar(progress, "loading", path) as move:
-        return _core.load(os.fspath(path), map_location, verify, move)
+        return _core.load(path, map_location, verify, move)
