@@ -77,6 +77,17 @@ def restart_quietly(loader):
     base._get_iterator = get_iterator
 
 
+def state_of(thing):
+    """thing.state_dict(); that of a StatefulDataLoader begins its iterator where there is none, which draws."""
+    if torch_module() is None or not hasattr(base_loader(thing), "next_iter_state"):
+        return thing.state_dict()
+    generators = HostGenerators()
+    try:
+        return thing.state_dict()
+    finally:
+        generators.put_back()
+
+
 def continued(adapters, generators_are_back, warn):
     """Called by a run that has resumed: what begins a loader from here on leaves the generators alone that it put back."""
     for adapter in adapters:

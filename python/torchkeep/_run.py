@@ -253,10 +253,10 @@ class Run:
         kept = {name: {**own, **{key: value for key, value in self._context.recorded.get(name, {}).items()
                                  if key == "hyperparameters"}} for name, own in tracked.items()}
         self._engine.add_provenance({"tracked": kept})
-        if self._options["role"] == "writer":
-            self._watch.open()
         if torch is not None:
             _batches.continued(self._adapters.values(), step > 0 and self._options["rng"], self._engine_warn())
+        if self._options["role"] == "writer":
+            self._watch.open()
         return step
 
     def _track_generators_and_gradients(self):

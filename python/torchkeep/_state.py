@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 
 from ._adapter import Adapter, Judged, Plan, class_name, describe, listed, mismatch, torch_module
+from ._batches import state_of
 from ._errors import InvalidArgumentError
 from ._generators import NumpyGenerator, NumpyRandomState, PythonGenerator, TorchGenerator
 from ._matching import has_parameter_groups
@@ -71,7 +72,7 @@ class Stateful(Adapter):
         self.thing = thing
 
     def capture(self):
-        return plain(self.thing.state_dict())
+        return plain(state_of(self.thing))
 
     def prepare(self, state):
         judged = Judged(self.thing)

@@ -37,7 +37,7 @@ DURABILITY_CALL = re.compile(
     r"(?<![\w.>])((?:::|std::|std::filesystem::)?"
     r"(?:renameat2?|rename|fsync|fdatasync|syncfs|sync_file_range|unlinkat|unlink))\s*\(")
 # The seam: where these calls are declared as members, and where they are made.
-SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/posix_fs.cpp", "python/src/watched_fs.h")
+SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/posix_fs.cpp", "python/src/watched_fs.h", "python/src/source.cpp")
 # Arithmetic on the address of a storage: what leads to an element without a checked extent.
 STORAGE_ADDRESS = re.compile(r"\b(\w*(?:storage|live)\w*(?:\(\))?\s*(?:->|\.)\s*(?:data|writable)\(\))\s*[+\[]")
 # Tensor::memory() and its sisters; and a run's snapshot, which compares whole storages with themselves.
