@@ -7,6 +7,7 @@ import os
 from . import _core
 
 _MAX_ENTRIES = 12  # of one container, in a repr
+_MAX_DEPTH, _SHOWN_END = 1000, 32  # of a path that is shown whole; the steps that are shown of a longer one
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -103,6 +104,17 @@ def _children(value):
     return []
 
 
+def _path(place):
+    """Of a chain of (what it lies in, key, depth), its keys joined by dots; of a very long one, the last ones."""
+    depth = place[2] if place else 0
+    is_whole = depth <= _MAX_DEPTH
+    keys = []
+    while place and (is_whole or len(keys) < _SHOWN_END):
+        keys.append(str(place[1]))
+        place = place[0]
+    return ".".join(reversed(keys if is_whole else [*keys, "..."]))
+
+
 class Checkpoint(collections.abc.Mapping):
     """What is in a checkpoint file, as a mapping; `print` shows it as a tree. Made by `torchkeep.inspect`."""
 
@@ -131,20 +143,20 @@ class Checkpoint(collections.abc.Mapping):
 
     def tensors(self):
         """Every tensor with its key path, in order; what is in a shared container, once."""
-        stack, seen = [("", self.content)], set()
+        stack, seen = [(None, self.content)], set()
         while stack:
-            path, value = stack.pop()
+            place, value = stack.pop()
             if isinstance(value, (collections.abc.Mapping, list, tuple)):
                 if id(value) in seen:
                     continue
                 seen.add(id(value))
             if isinstance(value, TensorInfo):
-                yield path, value
+                yield _path(place), value
                 continue
-            prefix = path + "." if path else ""
+            depth = place[2] + 1 if place else 1
             children = value.items() if isinstance(value, collections.abc.Mapping) else (
                 enumerate(value) if isinstance(value, (list, tuple)) else ())
-            stack.extend(reversed([(f"{prefix}{key}", child) for key, child in children]))
+            stack.extend(reversed([((place, key, depth), child) for key, child in children]))
 
     def _total(self):
         storages, nbytes = set(), 0

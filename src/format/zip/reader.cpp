@@ -4,11 +4,11 @@
 #include <fmt/format.h>
 #include <libdeflate.h>
 
+#include <torchkeep/base/hash.h>
 #include <torchkeep/base/checked.h>
 #include <torchkeep/base/crc32.h>
 
 #include "directory.h"
-#include "hash.h"
 #include "records.h"
 #include "show.h"
 #include "zip.h"
