@@ -149,7 +149,7 @@ StoragePtr TensorReader::make_storage(nb::object storage, const void* identity, 
   }
   if (data == nullptr && nbytes > 0) throw Error(Code::unsupported, "a tensor whose memory cannot be read");
   keep_->add(std::move(storage));
-  TorchMemory memory{keep_, identity, data, nbytes, location, options_.writable && on_cpu};
+  TorchMemory memory{keep_, identity, data, nbytes, location, options_.writable && on_cpu, !on_cpu};
   const Watches::Watch* const watch =
       options_.watches != nullptr && on_cpu ? options_.watches->find(identity) : nullptr;
   if (watch == nullptr) return std::make_shared<TorchStorage>(std::move(memory));

@@ -16,13 +16,14 @@
 from ._core import __version__
 from ._errors import Error, InvalidArgumentError, NotFoundError, RefusedError, SystemFailure
 from ._files import load, save
-from ._load_into import load_into
+from ._generators import load_rng_state, rng_state
+from ._load_into import LoadWarning, load_into
 from ._inspect import Checkpoint, ObjectInfo, TensorInfo, inspect, verify
 from ._run import CheckpointFile, Event, Run, RunWarning, SaveMetrics, checkpoints, find_checkpoint, pin, unpin
 from ._sampler import Batches, ResumableSampler, batches
 
 __all__ = [
-    "Batches", "Checkpoint", "CheckpointFile", "Error", "Event", "InvalidArgumentError", "NotFoundError", "ObjectInfo",
+    "Batches", "Checkpoint", "CheckpointFile", "Error", "Event", "InvalidArgumentError", "LoadWarning", "NotFoundError", "ObjectInfo",
     "RefusedError", "ResumableSampler", "Run", "RunWarning", "SaveMetrics", "SystemFailure", "TensorInfo", "__version__",
-    "batches", "checkpoints", "find_checkpoint", "inspect", "load", "load_into", "pin", "save", "unpin", "verify",
+    "batches", "checkpoints", "find_checkpoint", "inspect", "load", "load_into", "load_rng_state", "pin", "rng_state", "save", "unpin", "verify",
 ]

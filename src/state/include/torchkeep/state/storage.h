@@ -36,6 +36,8 @@ class Storage {
   virtual const std::byte* data() const noexcept { return nullptr; }
   /// The same memory, when its owner wants it overwritten by load_into(); else nullptr.
   virtual std::byte* writable() const noexcept { return nullptr; }
+  /// True: nobody writes to it any more, so that a save may read it at any time.
+  virtual bool is_private() const noexcept { return false; }
   /// Two storages with equal identity are the same memory: they are written once and stay shared after a load.
   virtual const void* identity() const noexcept { return this; }
   /// Where PyTorch keeps it: "cpu", "cuda:0", "mps", "meta".
@@ -58,6 +60,7 @@ class OwnedStorage final : public Storage {
   std::uint64_t nbytes() const noexcept override { return nbytes_; }
   void read(std::uint64_t offset, MutableBytes out) const override;
   const std::byte* data() const noexcept override { return data_.get(); }
+  bool is_private() const noexcept override { return true; }
   const std::string& location() const noexcept override { return location_; }
   /// For the one who fills it, before it is shared.
   MutableBytes mutable_bytes() noexcept { return {data_.get(), static_cast<std::size_t>(nbytes_)}; }
