@@ -317,10 +317,25 @@ class Mutator {
 
   // A run's logs are lines of JSON.
   std::string change_log(std::string bytes) {
-    static const std::vector<std::string> kWords = {
-        "1.7e308", "-1.7e308", "5e-324", "1e999", "NaN", "-Infinity", "0", "-", "9223372036854775807", "1e18", "null",
-        "\"step\": ", "\"loss\": ", "\"lr\": ", ", ", "}\n{", "\n", "{\"step\": 7, \"loss\": -1e308}\n",
-        "{\"step\": -9223372036854775808, \"loss\": 1}\n"};
+    static const std::vector<std::string> kWords = {"1.7e308",
+                                                    "-1.7e308",
+                                                    "5e-324",
+                                                    "1e999",
+                                                    "NaN",
+                                                    "-Infinity",
+                                                    "0",
+                                                    "-",
+                                                    "9223372036854775807",
+                                                    "1e18",
+                                                    "null",
+                                                    "\"step\": ",
+                                                    "\"loss\": ",
+                                                    "\"lr\": ",
+                                                    ", ",
+                                                    "}\n{",
+                                                    "\n",
+                                                    "{\"step\": 7, \"loss\": -1e308}\n",
+                                                    "{\"step\": -9223372036854775808, \"loss\": 1}\n"};
     if (below(2) == 0) return change_(std::move(bytes));
     const std::size_t at = below(bytes.size() + 1);
     return bytes.replace(at, std::min<std::size_t>(below(12), bytes.size() - at), pick(kWords));

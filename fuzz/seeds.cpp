@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Files to begin with: honest ones of every format, and the catalogue of broken ones.
+#include "promises.h"
 #include "support/broken_files.h"
 #include "support/file_parts.h"
 #include "support/pt_files.h"
-#include "promises.h"
 #include "targets.h"
 
 namespace torchkeep::fuzz {
@@ -81,8 +81,10 @@ bool fits(std::string_view target, const testing::BrokenFile& file) {
 }
 
 std::vector<std::string> metrics() {
-  const std::string honest =
-      R"({"step": 1, "loss": 1.5, "lr": 0.1})" "\n" R"({"step": 2, "loss": 0.5, "lr": 0.01})" "\n";
+  const std::string honest = R"({"step": 1, "loss": 1.5, "lr": 0.1})"
+                             "\n"
+                             R"({"step": 2, "loss": 0.5, "lr": 0.01})"
+                             "\n";
   std::vector<std::string> all{honest, "", "\n\n", "{", "[1]\n", honest + honest};
   for (const char* value : {"1.7e308", "-1.7e308", "NaN", "Infinity", "-Infinity", "1e999", "5e-324", "0", "-0.0",
                             "9223372036854775807", "true", "\"text\"", "[1]", "{}", "null"}) {
@@ -93,8 +95,8 @@ std::vector<std::string> metrics() {
 }
 
 std::vector<std::string> run_directories() {
-  const std::string good = testing::pt_bytes({{"model", {{"w", Tensor::of<float>({2}, {1, 2})}}},
-                                              {"torchkeep", {{"step", 1}, {"metrics", {{"loss", 0.5}}}}}});
+  const std::string good = testing::pt_bytes(
+      {{"model", {{"w", Tensor::of<float>({2}, {1, 2})}}}, {"torchkeep", {{"step", 1}, {"metrics", {{"loss", 0.5}}}}}});
   const std::string cut = good.substr(0, good.size() / 2);
   std::vector<std::string> all;
   for (const std::string& log : metrics())

@@ -170,11 +170,17 @@ void run_round_trip(std::string_view bytes) {
 }  // namespace
 
 const std::vector<Target>& targets() {
-  static const std::vector<Target> all = {
-      {"pickle", run_pickle},           {"zip", run_zip},   {"stream", run_stream},        {"tar", run_tar},
-      {"safetensors", run_safetensors}, {"load", run_load}, {"round_trip", run_round_trip},
-      {"load_into", run_load_into},     {"compounds", run_compounds}, {"run_directory", run_run_directory},
-      {"plot", run_plot}};
+  static const std::vector<Target> all = {{"pickle", run_pickle},
+                                          {"zip", run_zip},
+                                          {"stream", run_stream},
+                                          {"tar", run_tar},
+                                          {"safetensors", run_safetensors},
+                                          {"load", run_load},
+                                          {"round_trip", run_round_trip},
+                                          {"load_into", run_load_into},
+                                          {"compounds", run_compounds},
+                                          {"run_directory", run_run_directory},
+                                          {"plot", run_plot}};
   return all;
 }
 

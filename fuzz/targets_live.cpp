@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Files read into live memory of exactly the right size, and tensors made of tensors used as PyTorch uses them: a byte too
-// far is the sanitizer's.
+// Files read into live memory of exactly the right size, and tensors made of tensors used as PyTorch uses them: a byte
+// too far is the sanitizer's.
 #include <cstring>
 #include <vector>
 
@@ -48,7 +48,8 @@ void load_into_targets(testing::MemoryFs& fs, const Value& file, bool as_in_file
   options.fs = &fs;
   try {
     const Value loaded = load_into("a.pt", targets, options);
-    expect(hash(loaded, {.threads = 1}) == hash(file, {.threads = 1}), "what is loaded into live memory is what load() gives");
+    expect(hash(loaded, {.threads = 1}) == hash(file, {.threads = 1}),
+           "what is loaded into live memory is what load() gives");
   } catch (const Error& error) {
     const bool is_known = error.code() == Code::mismatch || error.code() == Code::invalid_argument ||
                           error.code() == Code::unsupported || error.code() == Code::refused;
@@ -116,7 +117,8 @@ void use_nested(const NestedTensor& nested) {
                         strides.begin() + static_cast<std::ptrdiff_t>((i + 1) * dimensions));
     part.storage_offset = offsets[i];
     part.storage = std::make_shared<OwnedStorage>(as_bytes(bytes));
-    if (part.numel() <= kMostElements) part.contiguous_bytes();  // throws where it reaches outside, and ends the program
+    if (part.numel() <= kMostElements)
+      part.contiguous_bytes();  // throws where it reaches outside, and ends the program
   }
 }
 

@@ -188,7 +188,7 @@ class Matcher {
   }
 
   std::map<std::pair<const void*, const void*>, Value> matched_;  // containers, by target and file
-  std::vector<std::string> paths_;                                 // of the requests
+  std::vector<std::string> paths_;                                // of the requests
   std::vector<std::string> problems_;
 };
 

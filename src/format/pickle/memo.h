@@ -9,7 +9,6 @@
 
 #include <torchkeep/base/hash.h>
 
-
 namespace torchkeep::pickle {
 
 /// Numbers by address: open addressing, grows, never removes. Addresses are not 0, numbers below 2^32 - 1.

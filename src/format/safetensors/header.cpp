@@ -11,7 +11,6 @@
 
 #include <torchkeep/base/hash.h>
 
-
 namespace torchkeep::safetensors {
 namespace {
 

@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 #include <libdeflate.h>
 
-#include <torchkeep/base/hash.h>
 #include <torchkeep/base/checked.h>
 #include <torchkeep/base/crc32.h>
+#include <torchkeep/base/hash.h>
 
 #include "directory.h"
 #include "records.h"
