@@ -19,7 +19,7 @@ setup = $(if $(filter no,$(SETUP)),true,tools/setup)
 build = cmake --preset $(1) -ULibTorch_DIR --log-level=WARNING >/dev/null && cmake --build --preset $(1) $(if $(2),--target $(2))
 run_tests = ctest --preset $(1) -j $(JOBS)
 
-.PHONY: help demo test core python python-bench sweep asan tsan sanitize clang crash kill fuzz bench install format format-check clean
+.PHONY: help demo test core python python-bench sweep asan tsan sanitize clang crash kill fuzz fuzz-python bench install format format-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ core:  ## build and test all that needs no LibTorch
 python:  ## build the wheel, install it into a clean environment, and test it there
 	@$(setup) core torch python
 	@tools/test-wheel
+
+fuzz-python:  ## read the fuzzers' files and changes of them with the Python package, MINUTES=n (default 1)
+	@$(setup) core torch python
+	@$(call build,core,write_seeds)
+	@tools/fuzz-python $$((60 * $(or $(MINUTES),1)))
 
 python-bench:  ## measure the package's save and load beside PyTorch's (after make python)
 	@build/wheel/venv/bin/python python/bench/entry_points.py $(ARGS)

@@ -25,6 +25,7 @@ class Mutator {
   std::string any(std::string_view target, std::string bytes) {
     if (below(4) == 0) return change_(std::move(bytes));
     if (target == "pickle" || target == "dcp") return change_pickle(bytes);
+    if (target == "plot" || target == "run_directory") return change_log(std::move(bytes));
     if (bytes.starts_with("PK\3\4")) return change_zip(bytes);
     if (bytes.size() > 512 && bytes.substr(257, 5) == "ustar") return change_tar(bytes);
     if (bytes.size() > 9 && (bytes[8] == '{' || target == "safetensors")) return change_safetensors(bytes);
@@ -312,6 +313,32 @@ class Mutator {
     else
       header = change_(header);
     return parts::safetensors(header, data);
+  }
+
+  // A run's logs are lines of JSON.
+  std::string change_log(std::string bytes) {
+    static const std::vector<std::string> kWords = {"1.7e308",
+                                                    "-1.7e308",
+                                                    "5e-324",
+                                                    "1e999",
+                                                    "NaN",
+                                                    "-Infinity",
+                                                    "0",
+                                                    "-",
+                                                    "9223372036854775807",
+                                                    "1e18",
+                                                    "null",
+                                                    "\"step\": ",
+                                                    "\"loss\": ",
+                                                    "\"lr\": ",
+                                                    ", ",
+                                                    "}\n{",
+                                                    "\n",
+                                                    "{\"step\": 7, \"loss\": -1e308}\n",
+                                                    "{\"step\": -9223372036854775808, \"loss\": 1}\n"};
+    if (below(2) == 0) return change_(std::move(bytes));
+    const std::size_t at = below(bytes.size() + 1);
+    return bytes.replace(at, std::min<std::size_t>(below(12), bytes.size() - at), pick(kWords));
   }
 
   std::mt19937 random_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Files to begin with: honest ones of every format, and the catalogue of broken ones.
+#include "promises.h"
 #include "support/broken_files.h"
 #include "support/dcp_folder.h"
 #include "support/file_parts.h"
@@ -96,21 +97,51 @@ std::vector<std::string> metadata_files() {
 bool fits(std::string_view target, const testing::BrokenFile& file) {
   const std::string_view part = std::string_view(file.name).substr(0, file.name.find('.'));
   if (file.bytes.size() > kMaxSeed) return false;
-  if (target == "load" || target == "round_trip") return true;
+  if (target == "load" || target == "round_trip" || target == "load_into") return true;
+  if (target == "compounds") return part == "sparse" || part == "nested" || part == "meta";
   if (target == "zip") return part == "zip";
   if (target == "pickle") return part == "raw";
   return target == part;
+}
+
+std::vector<std::string> metrics() {
+  const std::string honest = R"({"step": 1, "loss": 1.5, "lr": 0.1})"
+                             "\n"
+                             R"({"step": 2, "loss": 0.5, "lr": 0.01})"
+                             "\n";
+  std::vector<std::string> all{honest, "", "\n\n", "{", "[1]\n", honest + honest};
+  for (const char* value : {"1.7e308", "-1.7e308", "NaN", "Infinity", "-Infinity", "1e999", "5e-324", "0", "-0.0",
+                            "9223372036854775807", "true", "\"text\"", "[1]", "{}", "null"}) {
+    all.push_back(honest + R"({"step": 3, "loss": )" + value + "}\n" + R"({"step": 4, "loss": -1.7e308})" + "\n");
+    all.push_back(std::string(R"({"step": )") + value + R"(, "loss": 1})" + "\n" + honest);
+  }
+  return all;
+}
+
+std::vector<std::string> run_directories() {
+  const std::string good = testing::pt_bytes(
+      {{"model", {{"w", Tensor::of<float>({2}, {1, 2})}}}, {"torchkeep", {{"step", 1}, {"metrics", {{"loss", 0.5}}}}}});
+  const std::string cut = good.substr(0, good.size() / 2);
+  std::vector<std::string> all;
+  for (const std::string& log : metrics())
+    all.push_back(pack({{"step-00000001.pt", good}, {"metrics.jsonl", log}, {"saves.jsonl", log}}));
+  for (const char* name : {".lock", "pin-00000001", "pin-00000009", "finished-00000001", "step-00000003.pt",
+                           "step-00000002.pt.broken", "step-99999999999999999999.pt", "step--1.pt", "other"})
+    all.push_back(pack({{"step-00000001.pt", good}, {"step-00000002.pt", cut}, {name, good}}));
+  return all;
 }
 
 }  // namespace
 
 std::vector<std::string> seeds(std::string_view target) {
   if (target == "dcp") return metadata_files();
+  if (target == "run_directory") return run_directories();
+  if (target == "plot") return metrics();
   std::vector<std::string> all;
   for (const testing::BrokenFile& file : testing::broken_files()) {
     if (fits(target, file)) all.push_back(file.bytes);
   }
-  const bool any_format = target == "load" || target == "round_trip";
+  const bool any_format = target == "load" || target == "round_trip" || target == "load_into";
   for (const std::string& bytes : pickles()) {
     if (target == "pickle") all.push_back(bytes);
     if (any_format) all.push_back(torch_zip(bytes));

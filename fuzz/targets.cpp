@@ -13,6 +13,7 @@
 
 #include "legacy/stream.h"
 #include "pickle/pickle.h"
+#include "promises.h"
 #include "support/broken_files.h"
 #include "support/dcp_folder.h"
 #include "support/pt_files.h"
@@ -20,23 +21,25 @@
 #include "zip/zip.h"
 
 namespace torchkeep::fuzz {
-namespace {
 
-[[noreturn]] void broken(const char* promise) {
+void broken(const char* promise) {
   std::fprintf(stderr, "broken promise: %s\n", promise);
   std::abort();
 }
 
-void expect(bool holds, const char* promise) {
-  if (!holds) broken(promise);
+Limits small_limits() {
+  Limits limits;
+  limits.max_free_bytes = std::uint64_t{4} << 20;
+  limits.max_expanded_bytes = 65536;
+  return limits;
 }
 
-// Small enough that an input which makes much out of little is an error, and not only slow.
+namespace {
+
 PtReadOptions options(UnknownClasses unknown = UnknownClasses::inspect) {
   PtReadOptions options;
   options.unknown_classes = unknown;
-  options.limits.max_free_bytes = std::uint64_t{4} << 20;
-  options.limits.max_expanded_bytes = 65536;
+  options.limits = small_limits();
   return options;
 }
 
@@ -184,9 +187,18 @@ void run_round_trip(std::string_view bytes) {
 }  // namespace
 
 const std::vector<Target>& targets() {
-  static const std::vector<Target> all = {
-      {"dcp", run_dcp}, {"pickle", run_pickle},           {"zip", run_zip},   {"stream", run_stream},
-      {"tar", run_tar}, {"safetensors", run_safetensors}, {"load", run_load}, {"round_trip", run_round_trip}};
+  static const std::vector<Target> all = {{"dcp", run_dcp},
+                                          {"pickle", run_pickle},
+                                          {"zip", run_zip},
+                                          {"stream", run_stream},
+                                          {"tar", run_tar},
+                                          {"safetensors", run_safetensors},
+                                          {"load", run_load},
+                                          {"round_trip", run_round_trip},
+                                          {"load_into", run_load_into},
+                                          {"compounds", run_compounds},
+                                          {"run_directory", run_run_directory},
+                                          {"plot", run_plot}};
   return all;
 }
 

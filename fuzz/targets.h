@@ -14,7 +14,8 @@ struct Target {
   void (*run)(std::string_view bytes);  ///< throws nothing, whatever the bytes are
 };
 
-/// "dcp", "pickle", "zip", "stream", "tar", "safetensors", "load", "round_trip".
+/// "dcp", "pickle", "zip", "stream", "tar", "safetensors", "load", "round_trip", "load_into", "compounds",
+/// "run_directory", "plot".
 const std::vector<Target>& targets();
 /// The one of this name; ends the program when there is none.
 const Target& find_target(std::string_view name);

@@ -2,6 +2,7 @@
 // Walks a Value without recursion and builds Python objects bottom-up.
 #include "from_value.h"
 
+#include <algorithm>
 #include <deque>
 #include <unordered_map>
 #include <vector>
@@ -205,6 +206,10 @@ class Builder {
       }
       case Kind::opaque:
         return leaves_.opaque(frame.value, frame.built);
+      case Kind::set:
+      case Kind::frozenset:
+        check_hashes(frame.built, 1);
+        return from_tuple(frame.value.kind(), tuple(frame.built));
       default:
         return from_tuple(frame.value.kind(), tuple(frame.built));
     }
@@ -224,7 +229,28 @@ class Builder {
     return tuple;
   }
 
+  /// Python's hashes of numbers are no secret: a file may choose keys that all share one, and each would be compared
+  /// with all the others.
+  static void check_hashes(const std::vector<nb::object>& items, std::size_t step) {
+    constexpr std::size_t kMostAlike = 1000;
+    if (items.size() / step <= kMostAlike) return;
+    std::vector<Py_hash_t> hashes;
+    hashes.reserve(items.size() / step);
+    for (std::size_t i = 0; i < items.size(); i += step) {
+      if (PyUnicode_Check(items[i].ptr())) continue;  // seeded
+      const Py_hash_t hash = PyObject_Hash(items[i].ptr());
+      if (hash == -1) throw nb::python_error();
+      hashes.push_back(hash);
+    }
+    std::sort(hashes.begin(), hashes.end());
+    for (std::size_t i = kMostAlike; i < hashes.size(); ++i) {
+      if (hashes[i] == hashes[i - kMostAlike])
+        throw Error(Code::refused, "more than 1000 keys that Python cannot tell apart by their hashes");
+    }
+  }
+
   static void fill(const nb::object& mapping, const std::vector<nb::object>& items) {
+    check_hashes(items, 2);
     const bool is_plain = PyDict_CheckExact(mapping.ptr());
     for (std::size_t i = 0; i < items.size(); i += 2) {
       check(is_plain ? PyDict_SetItem(mapping.ptr(), items[i].ptr(), items[i + 1].ptr())

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The package over hostile files (fuzz_package.py): torchkeep.Error or a value, in bounded memory and time."""
+import collections
 import io
 import os
 
@@ -84,3 +85,34 @@ def test_meta_tensors_are_read_as_meta_and_never_into_memory(tmp_path):
     with pytest.raises(torchkeep.Error, match="a meta tensor has no values"):
         torchkeep.load_into(path, model=live)
     assert torch.equal(live.weight, before)
+
+
+def test_keys_that_hash_alike_are_refused_at_once(tmp_path):
+    path = tmp_path / "a.pt"
+    alike = [i * ((1 << 61) - 1) for i in range(1, 1002)]
+    for value in (dict.fromkeys(alike), collections.OrderedDict.fromkeys(alike), set(alike), frozenset(alike),
+                  collections.Counter(alike)):
+        torch.save(value, path)
+        with pytest.raises(torchkeep.Error, match="cannot tell apart by their hashes") as caught:
+            torchkeep.load(path)
+        assert caught.value.code == "refused"
+        torchkeep.verify(path)
+    honest = {i << 48: i for i in range(60_000)}
+    torch.save({"few": dict.fromkeys(alike[:900]), "many": honest}, path)
+    assert torchkeep.load(path) == {"few": dict.fromkeys(alike[:900]), "many": honest}
+
+
+def test_tensors_of_a_deep_file_are_listed_in_short_paths(tmp_path):
+    value = torch.ones(1)
+    for i in range(400_000):
+        value = [value]
+    deep = torchkeep_saved(tmp_path / "deep.pt", value)
+    (path, info), = torchkeep.inspect(deep).tensors()
+    assert path == "..." + ".0" * 32 and info.shape == (1,)
+    shallow = torchkeep_saved(tmp_path / "a.pt", {"a": [{"b": torch.ones(2)}]})
+    assert [path for path, _ in torchkeep.inspect(shallow).tensors()] == ["a.0.b"]
+
+
+def torchkeep_saved(path, value):
+    torchkeep.save(value, path)
+    return path

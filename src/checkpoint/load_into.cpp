@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -72,9 +73,12 @@ class Matcher {
   Value match(const Value& target, const Value& file, std::size_t depth = 0) {
     if (depth > kDeepest) throw Error(Code::invalid_argument, "targets that are nested too deeply");
     if (target.is(Kind::tensor)) return match_tensor(target, file);
-    if (target.is_mapping()) return match_mapping(target, file, depth);
-    if (target.is_sequence()) return match_sequence(target, file, depth);
-    return file;
+    if (!target.is_mapping() && !target.is_sequence()) return file;
+    // What is shared on both sides is one pair, however often it is met.
+    const std::pair both(target.id(), file.id());
+    if (const auto known = matched_.find(both); known != matched_.end()) return known->second;
+    Value merged = target.is_mapping() ? match_mapping(target, file, depth) : match_sequence(target, file, depth);
+    return matched_.emplace(both, std::move(merged)).first->second;
   }
 
   void finish(const Value& file) {
@@ -133,7 +137,9 @@ class Matcher {
       const auto index = static_cast<std::int64_t>(i);
       elements.push_back(match(target.elements()[i], file[index], depth + 1));
     }
-    return Value::sequence(file.kind(), std::move(elements));
+    Value merged = Value::sequence(file.kind(), std::move(elements));
+    if (file.label() != 0) merged.set_label(file.label());  // something inside refers back to it
+    return merged;
   }
 
   static bool has_tensor(const Value& value) {
@@ -181,7 +187,8 @@ class Matcher {
     requests = std::move(distinct);
   }
 
-  std::vector<std::string> paths_;  // of the requests
+  std::map<std::pair<const void*, const void*>, Value> matched_;  // containers, by target and file
+  std::vector<std::string> paths_;                                // of the requests
   std::vector<std::string> problems_;
 };
 

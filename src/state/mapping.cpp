@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <functional>
 
+#include <torchkeep/base/hash.h>
+
 #include "node.h"
 
 namespace torchkeep::detail {
@@ -16,10 +18,10 @@ constexpr std::size_t kScanLimit = 8;
 constexpr std::size_t kMaxKeyParts = 65536;
 constexpr std::size_t kMaxCollisions = 4096;  // honest keys have none; a hostile file's would cost quadratic time
 
+// Seeded: no file can choose keys whose hashes share the low bits, which the table uses.
 std::uint64_t mix(std::uint64_t hash, std::uint64_t part) noexcept {
-  hash ^= part + 0x9e3779b97f4a7c15ull + (hash << 6) + (hash >> 2);
-  hash *= 0xff51afd7ed558ccdull;
-  return hash ^ (hash >> 32);  // the table uses the low bits
+  const std::uint64_t seed = hash_seed();
+  return fold_multiply(part ^ seed, fold_multiply(hash ^ 0x9e3779b97f4a7c15ull, seed | 1) | 1);
 }
 
 std::uint64_t hash_double(double number) noexcept {
@@ -27,12 +29,14 @@ std::uint64_t hash_double(double number) noexcept {
   if (number >= -kTwo63 && number < kTwo63 && std::trunc(number) == number) {
     return mix(1, static_cast<std::uint64_t>(static_cast<std::int64_t>(number)));
   }
+  if (std::isfinite(number) && std::trunc(number) == number)
+    return hash_text(Integer::from_decimal(fmt::format("{:.0f}", number)).to_twos_complement(), hash_seed());
   return mix(2, std::bit_cast<std::uint64_t>(number));
 }
 
 std::uint64_t hash_integer(const Integer& number) {
   if (const auto small = number.to_int64()) return mix(1, static_cast<std::uint64_t>(*small));
-  return hash_double(number.to_double());
+  return hash_text(number.to_twos_complement(), hash_seed());
 }
 
 // Hash of a leaf; containers give a hash of their kind only and are descended by the caller.
@@ -54,7 +58,7 @@ std::uint64_t hash_part(const Value& key) {
     case Kind::string:
       return key_hash(std::string_view(key.as_string()));
     case Kind::bytes:
-      return mix(4, std::hash<std::string>{}(key.as_bytes()));
+      return mix(4, hash_text(key.as_bytes(), hash_seed()));
     case Kind::tuple:
     case Kind::size:
       return mix(5, key.size());
@@ -63,7 +67,7 @@ std::uint64_t hash_part(const Value& key) {
     case Kind::dtype:
       return mix(7, static_cast<std::uint64_t>(key.as_dtype()));
     case Kind::device:
-      return mix(8, std::hash<std::string>{}(key.as_device().name));
+      return mix(8, hash_text(key.as_device().name, hash_seed()));
     case Kind::tensor:
     case Kind::sparse_tensor:
     case Kind::nested_tensor:
@@ -130,7 +134,7 @@ bool parts_equal(const Value& a, const Value& b) {
 }  // namespace
 
 std::uint64_t key_hash(std::string_view text) noexcept {
-  return mix(10, std::hash<std::string_view>{}(text));
+  return mix(10, hash_text(text, hash_seed()));
 }
 
 std::uint64_t key_hash(const Value& key) {
@@ -143,6 +147,12 @@ std::uint64_t key_hash(const Value& key) {
     const Value part = std::move(pending.back());
     pending.pop_back();
     hash = mix(hash, hash_part(part));
+    if (part.is(Kind::frozenset)) {  // in any order; what stands inside its own containers does not count
+      parts += part.size();
+      std::uint64_t sum = 0;
+      for (const Value& element : part.elements()) sum += hash_part(element);
+      hash = mix(hash, sum);
+    }
     if (is_tuple(part.kind())) pending.insert(pending.end(), part.elements().begin(), part.elements().end());
   }
   return hash;

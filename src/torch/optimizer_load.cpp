@@ -233,11 +233,15 @@ class Loader {
 
   /// States under an id that no group lists would be lost.
   void check_no_orphans() {
+    std::vector<Entry> ids;
+    for (const FileGroup& group : matching_.file) {
+      for (const Value& id : group.ids) {
+        if (id.is(Kind::integer) || id.is(Kind::string)) ids.push_back({id, Value()});
+      }
+    }
+    const Value listed = Value::mapping(Kind::dict, std::move(ids));
     for (const Entry& entry : states_.items()) {
-      const auto lists = [&](const FileGroup& group) {
-        return std::find(group.ids.begin(), group.ids.end(), entry.key) != group.ids.end();
-      };
-      if (std::any_of(matching_.file.begin(), matching_.file.end(), lists)) continue;
+      if (listed.contains(entry.key)) continue;
       const std::string key = states_.at(entry.key).key_path();
       matching_.report.mismatched.push_back({key, "no group lists this id (an int and its text are two ids)"});
     }

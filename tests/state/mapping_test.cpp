@@ -53,6 +53,31 @@ TEST(Dict, ARepeatedKeyKeepsItsFirstPlaceAndItsLastValueAtEverySize) {
   }
 }
 
+// Before, each of these was compared with thousands of others, and 4,096 that collide are refused.
+TEST(Dict, NumbersThatShareTheirLowBitsOrTheirRemainderAreFoundAtOnce) {
+  constexpr std::int64_t kCount = 30'000;
+  for (const std::int64_t factor : {std::int64_t{1} << 48, std::int64_t{1} << 32, (std::int64_t{1} << 48) - 1}) {
+    std::vector<Entry> entries;
+    for (std::int64_t i = 0; i < kCount; ++i) entries.push_back({i * factor, i});
+    const Value dict = dict_of(std::move(entries));
+    EXPECT_EQ(dict.size(), static_cast<std::size_t>(kCount));
+    EXPECT_EQ(dict.at(factor * 77).to<int>(), 77);
+  }
+  std::vector<Entry> large;
+  const std::string zeros(20, '0');
+  for (int i = 1; i <= 10'000; ++i) large.push_back({Integer::from_decimal(std::to_string(i) + zeros), i});
+  EXPECT_EQ(dict_of(large).at(Integer::from_decimal("9999" + zeros)).to<int>(), 9999);
+}
+
+TEST(Dict, SetsOfOneSizeAreFoundAtOnce) {
+  std::vector<Entry> entries;
+  const auto set_of = [](int i) { return Value::sequence(Kind::frozenset, {Value(i), Value("x"), Value(-i)}); };
+  for (int i = 1; i <= 10'000; ++i) entries.push_back({set_of(i), i});
+  const Value dict = dict_of(std::move(entries));
+  EXPECT_EQ(dict.at(set_of(1234)).to<int>(), 1234);
+  EXPECT_EQ(dict.at(Value::sequence(Kind::frozenset, {Value("x"), Value(-7), Value(7)})).to<int>(), 7);
+}
+
 TEST(Dict, NaNKeysAreDistinctUnlessTheyAreOneObject) {
   const Value nan = std::numeric_limits<double>::quiet_NaN();
   EXPECT_EQ(dict_of({{nan, 1}, {nan, 2}}).size(), 1u);

@@ -7,7 +7,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "hash.h"
+#include <torchkeep/base/hash.h>
+
 #include "open.h"
 #include "show.h"
 

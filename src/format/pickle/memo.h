@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "hash.h"
+#include <torchkeep/base/hash.h>
 
 namespace torchkeep::pickle {
 

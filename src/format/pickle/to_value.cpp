@@ -179,8 +179,33 @@ class Converter {
   std::vector<Entry> entries(std::span<const Slot> slots) {
     std::vector<Entry> entries;
     entries.reserve(slots.size() / 2);
-    for (std::size_t i = 0; i < slots.size(); i += 2) entries.push_back({value(slots[i]), value(slots[i + 1])});
+    for (std::size_t i = 0; i < slots.size(); i += 2) {
+      entries.push_back({value(slots[i]), value(slots[i + 1])});
+      charge_key(entries.back().key);
+    }
     return entries;
+  }
+  std::vector<Value> elements_of_set(std::span<const Slot> slots) {
+    std::vector<Value> elements = values(slots);
+    for (const Value& element : elements) charge_key(element);
+    return elements;
+  }
+
+  // A key is hashed each time it stands in a dict, part by part, however often its parts are shared.
+  void charge_key(const Value& key) {
+    constexpr std::uint64_t kPartCost = 16;
+    constexpr std::size_t kMostParts = 65536;  // a key of more is refused
+    const auto has_parts = [](const Value& part) { return part.is_sequence() || part.is(Kind::frozenset); };
+    if (!has_parts(key)) return;
+    std::vector<const Value*> pending{&key};
+    for (std::size_t parts = 0; !pending.empty() && parts <= kMostParts;) {
+      const Value& part = *pending.back();
+      pending.pop_back();
+      if (!has_parts(part)) continue;
+      parts += part.elements().size();
+      heap_.charge(kPartCost * part.elements().size());
+      for (const Value& element : part.elements()) pending.push_back(&element);
+    }
   }
 
   Value make(const Object& object) {
@@ -193,9 +218,9 @@ class Converter {
       case ObjectKind::size:
         return Value::sequence(Kind::size, values(items));
       case ObjectKind::set:
-        return Value::sequence(Kind::set, values(items));
+        return Value::sequence(Kind::set, elements_of_set(items));
       case ObjectKind::frozenset:
-        return Value::sequence(Kind::frozenset, values(items));
+        return Value::sequence(Kind::frozenset, elements_of_set(items));
       case ObjectKind::dict:
         return Value::mapping(Kind::dict, entries(items));
       case ObjectKind::ordered_dict:

@@ -9,7 +9,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "hash.h"
+#include <torchkeep/base/hash.h>
 
 namespace torchkeep::safetensors {
 namespace {

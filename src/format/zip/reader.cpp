@@ -6,9 +6,9 @@
 
 #include <torchkeep/base/checked.h>
 #include <torchkeep/base/crc32.h>
+#include <torchkeep/base/hash.h>
 
 #include "directory.h"
-#include "hash.h"
 #include "records.h"
 #include "show.h"
 #include "zip.h"
