@@ -3,6 +3,7 @@
 #include "files.h"
 
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/format/open_file.h>
@@ -31,26 +32,43 @@ void save_file(nb::handle object, const std::string& path, bool durable, bool re
   watch.end();
 }
 
-nb::object load_file(const std::string& path, nb::handle map_location, bool verify, nb::object progress) {
-  Watch watch(std::move(progress));
-  WatchedFs fs(posix_fs(), watch);
-  Value value = without_gil([&] {
+/// What of a file becomes objects, as a program says it in Python.
+struct Selection {
+  bool verify = true;
+  bool refuse_unknown = false;
+  bool drop_objects = false;
+  std::vector<std::string> only;  ///< paths of parts; empty: everything
+  bool is_one = false;            ///< the part that `only` names becomes the whole
+
+  LoadOptions options() const {
     LoadOptions options;
     options.verify = verify;
-    options.unknown_classes = UnknownClasses::refuse;
+    options.unknown_classes = refuse_unknown ? UnknownClasses::refuse : UnknownClasses::opaque;
+    options.keep_builtin_classes = true;
+    options.only = only;
+    options.drop_objects = drop_objects;
+    return options;
+  }
+  nb::object objects(const Value& value, nb::handle map_location) const {
+    try {
+      return from_value(is_one ? find_path(value, only[0]).value() : value, map_location);
+    } catch (const Error& error) {
+      throw error.at({.file = value.where().file, .record = {}, .offset = {}, .key = {}});
+    }
+  }
+};
+
+nb::object load_file(const std::string& path, nb::handle map_location, const Selection& selection,
+                     nb::object progress) {
+  Watch watch(std::move(progress));
+  WatchedFs fs(posix_fs(), watch);
+  const Value value = without_gil([&] {
+    LoadOptions options = selection.options();
     options.fs = &fs;
     return load(path, options);
   });
   watch.end();
-  return from_value(value, map_location);
-}
-
-Value map_file(const std::string& path, bool verify, UnknownClasses unknown_classes) {
-  LoadOptions options;
-  options.verify = verify;
-  options.unknown_classes = unknown_classes;
-  options.map = true;
-  return load(path, options);
+  return selection.objects(value, map_location);
 }
 
 /// Has every record checked, so that damage is an error now.
@@ -65,27 +83,23 @@ void check_records(const Value& value, Watch& watch) {
   });
 }
 
-nb::object load_mapped(const std::string& path, nb::handle map_location, bool verify) {
+nb::object load_mapped(const std::string& path, nb::handle map_location, const Selection& selection) {
   Watch watch;
-  Value value = without_gil([&] {
-    Value mapped = map_file(path, verify, UnknownClasses::refuse);
+  const Value value = without_gil([&] {
+    LoadOptions options = selection.options();
+    options.map = true;
+    Value mapped = load(path, options);
     check_records(mapped, watch);
     return mapped;
   });
-  return from_value(value, map_location);
+  return selection.objects(value, map_location);
 }
 
-nb::object load_bytes(nb::bytes data, nb::handle map_location, bool verify) {
+nb::object load_bytes(nb::bytes data, nb::handle map_location, const Selection& selection) {
   std::string bytes(data.c_str(), data.size());
-  Value value = without_gil([&] {
-    PtReadOptions options;
-    options.verify = verify;
-    options.unknown_classes = UnknownClasses::refuse;
-    const OpenedFile file = open_file(std::make_shared<MemoryReadAt>(std::move(bytes)), options);
-    load_storages(file.records);
-    return file.has_other_storages ? file.value.clone() : file.value;
-  });
-  return from_value(value, map_location);
+  const Value value =
+      without_gil([&] { return load(std::make_shared<MemoryReadAt>(std::move(bytes)), selection.options()); });
+  return selection.objects(value, map_location);
 }
 
 /// A file whose tensors are read when somebody says where to.
@@ -94,7 +108,7 @@ class PyCheckpoint {
   PyCheckpoint(const std::string& path, nb::object progress) : watch_(std::move(progress)), fs_(posix_fs(), watch_) {
     without_gil([&] {
       LoadIntoOptions options;
-      options.unknown_classes = UnknownClasses::refuse;
+      options.keep_builtin_classes = true;
       options.fs = &fs_;
       opened_.emplace(path, options);
     });
@@ -129,7 +143,13 @@ class PyCheckpoint {
 };
 
 nb::object look_into(const std::string& path) {
-  Value value = without_gil([&] { return map_file(path, true, UnknownClasses::inspect); });
+  const Value value = without_gil([&] {
+    LoadOptions options;
+    options.unknown_classes = UnknownClasses::inspect;
+    options.keep_builtin_classes = true;
+    options.map = true;
+    return load(path, options);
+  });
   return describe_value(value);
 }
 
@@ -151,10 +171,13 @@ void bind_files(nb::module_& module) {
   nb::class_<StoredTensor>(module, "StoredTensor").def("contiguous_bytes", &StoredTensor::contiguous_bytes);
   module.def("save", &save_file, nb::arg("object").none(), nb::arg("path"), nb::arg("durable"), nb::arg("read_back"),
              nb::arg("progress").none());
-  module.def("load", &load_file, nb::arg("path"), nb::arg("map_location").none(), nb::arg("verify"),
+  nb::class_<Selection>(module, "Selection")
+      .def(nb::init<bool, bool, bool, std::vector<std::string>, bool>(), nb::arg("verify"), nb::arg("refuse_unknown"),
+           nb::arg("drop_objects"), nb::arg("only"), nb::arg("is_one"));
+  module.def("load", &load_file, nb::arg("path"), nb::arg("map_location").none(), nb::arg("selection"),
              nb::arg("progress").none());
-  module.def("load_mapped", &load_mapped, nb::arg("path"), nb::arg("map_location").none(), nb::arg("verify"));
-  module.def("load_bytes", &load_bytes, nb::arg("data"), nb::arg("map_location").none(), nb::arg("verify"));
+  module.def("load_mapped", &load_mapped, nb::arg("path"), nb::arg("map_location").none(), nb::arg("selection"));
+  module.def("load_bytes", &load_bytes, nb::arg("data"), nb::arg("map_location").none(), nb::arg("selection"));
   nb::class_<PyCheckpoint>(module, "OpenedCheckpoint")
       .def(nb::init<const std::string&, nb::object>(), nb::arg("path"), nb::arg("progress").none())
       .def("structure", &PyCheckpoint::structure)

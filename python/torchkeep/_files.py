@@ -4,7 +4,7 @@ import os
 import tempfile
 
 from . import _core
-from ._errors import InvalidArgumentError
+from ._errors import InvalidArgumentError, RefusedError
 from ._progress import bar
 
 
@@ -38,8 +38,13 @@ def _save_to(obj, file):
                 file.write(block)
 
 
-def load(path, map_location=None, *, mmap=False, verify=True, weights_only=True, progress=False):
-    """Loads what torch.save or torchkeep saved: the same objects as torch.load(path, weights_only=True).
+_UNKNOWN_CLASSES = ("opaque", "refuse")
+
+
+def load(path, map_location=None, *, only=None, drop_objects=False, unknown_classes="opaque", mmap=False, verify=True,
+         weights_only=True, progress=False):
+    """Loads what torch.save or torchkeep saved: the same objects as torch.load(path, weights_only=True), and what that
+    refuses as data.
 
     Nothing from the file is ever executed. Every byte is checked against its checksum. The GIL is released while bytes
     are read.
@@ -47,6 +52,12 @@ def load(path, map_location=None, *, mmap=False, verify=True, weights_only=True,
     Args:
         path: a str or path, or a file object opened for binary reading.
         map_location: as in torch.load.
+        only: a part, by its path ("model", "optimizer.state"): the part is returned, and the other tensors are not
+            read. A list of such paths: a checkpoint that holds these parts and nothing else.
+        drop_objects: leave out objects of classes that torchkeep does not know, and entries with such a key.
+        unknown_classes: what becomes of them otherwise. "opaque": a torchkeep.Opaque each, to look at. "refuse": an
+            error, which is PyTorch's rule. Python's own data classes (argparse.Namespace, pathlib.Path, datetime ...)
+            are not among them unless refused.
         mmap: leave the tensors' bytes in the file and read them when they are used. What is written to them stays in
             this process. With `verify` the file is read once, now, to check it; without, opening takes no time. A
             program that cuts the file short meanwhile kills this one (SIGBUS): for files that nobody changes in place.
@@ -60,9 +71,29 @@ def load(path, map_location=None, *, mmap=False, verify=True, weights_only=True,
     if not weights_only:
         raise InvalidArgumentError("torchkeep.load never executes what a file says, so weights_only=False is not "
                                    "possible; use torch.load for a file that you trust")
-    if hasattr(path, "read"):
-        return _core.load_bytes(path.read(), map_location, verify)
-    if mmap:
-        return _core.load_mapped(os.fspath(path), map_location, verify)
-    with bar(progress, "loading", path) as move:
-        return _core.load(os.fspath(path), map_location, verify, move)
+    if unknown_classes not in _UNKNOWN_CLASSES:
+        raise InvalidArgumentError(f"unknown_classes: expected one of {_UNKNOWN_CLASSES}, found {unknown_classes!r}")
+    is_one = isinstance(only, str)
+    paths = [only] if is_one else list(only or ())
+    selection = _core.Selection(verify, unknown_classes == "refuse", drop_objects, paths, is_one)
+    try:
+        if hasattr(path, "read"):
+            return _core.load_bytes(path.read(), map_location, selection)
+        if mmap:
+            return _core.load_mapped(os.fspath(path), map_location, selection)
+        with bar(progress, "loading", path) as move:
+            return _core.load(os.fspath(path), map_location, selection, move)
+    except RefusedError as error:
+        raise _with_ways_out(error, unknown_classes) from None
+
+
+def _with_ways_out(error, unknown_classes):
+    """The refusal of a class, with what a program can do about it."""
+    if not error.message.startswith("refused global"):
+        return error
+    ways = ('unknown_classes="opaque" (the default) keeps such objects to look at, drop_objects=True leaves them out, '
+            "only=... loads other parts, and torchkeep.inspect shows all of the file; none of them runs anything")
+    if unknown_classes != "refuse":
+        ways = "a file that names this is an attack; torchkeep.inspect shows what is in it, and runs nothing"
+    return type(error)(f"{error.message}; {ways}", error.code, file=error.file, record=error.record,
+                       offset=error.offset, key=error.key, text=f"{error}; {ways}")

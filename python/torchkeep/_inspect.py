@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Looking into a checkpoint: its structure is read, its tensors stay in the file. Needs no PyTorch."""
+import collections
 import collections.abc
 import html
 import os
 
 from . import _core
+from ._opaque import Opaque, is_namespace
 
 _MAX_ENTRIES = 12  # of one container, in a repr
 _UNITS = ("B", "KB", "MB", "GB", "TB")
@@ -27,7 +29,7 @@ class Named(str):
 
 
 class ObjectInfo:
-    """An object that torchkeep shows but does not interpret: its class, and what it was made of."""
+    """A sparse or nested tensor: what it is, and the tensors it is made of."""
 
     __slots__ = ("name", "parts")
 
@@ -82,11 +84,13 @@ class TensorInfo:
 
 
 def _one_line(value):
-    if isinstance(value, (TensorInfo, ObjectInfo, Named)):
+    if isinstance(value, (TensorInfo, ObjectInfo, Named, Opaque)):
         return repr(value)
+    if is_namespace(value):
+        return f"{type(value).__name__} of {len(vars(value))}"
     if isinstance(value, collections.abc.Mapping):
         return f"{type(value).__name__} of {len(value)}"
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple, set, frozenset, collections.deque)):
         plain = all(isinstance(part, (int, float, str, type(None))) for part in value)
         if plain and len(value) <= 6:
             return repr(value)
@@ -95,12 +99,20 @@ def _one_line(value):
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _children(value):
+def _parts(value):
+    """(step, part) of what is inside, or None for a leaf."""
     if isinstance(value, collections.abc.Mapping):
-        return list(value.items())
-    if isinstance(value, (list, tuple)) and _one_line(value) != repr(value):
-        return list(enumerate(value))
-    return []
+        return value.items()
+    if isinstance(value, (list, tuple, collections.deque)):
+        return enumerate(value)
+    if isinstance(value, Opaque):
+        return ((step, part) for step, part in value.parts() if part is not None)
+    return vars(value).items() if is_namespace(value) else None
+
+
+def _children(value):
+    is_short = isinstance(value, (list, tuple, collections.deque)) and " of " not in _one_line(value)
+    return [] if is_short else list(_parts(value) or ())
 
 
 class Checkpoint(collections.abc.Mapping):
@@ -134,16 +146,13 @@ class Checkpoint(collections.abc.Mapping):
         stack, seen = [("", self.content)], set()
         while stack:
             path, value = stack.pop()
-            if isinstance(value, (collections.abc.Mapping, list, tuple)):
-                if id(value) in seen:
-                    continue
-                seen.add(id(value))
             if isinstance(value, TensorInfo):
                 yield path, value
+            children = _parts(value)
+            if children is None or id(value) in seen:
                 continue
+            seen.add(id(value))
             prefix = path + "." if path else ""
-            children = value.items() if isinstance(value, collections.abc.Mapping) else (
-                enumerate(value) if isinstance(value, (list, tuple)) else ())
             stack.extend(reversed([(f"{prefix}{key}", child) for key, child in children]))
 
     def _total(self):

@@ -5,15 +5,26 @@
 
 namespace torchkeep {
 
-Value load(const std::string& path, const LoadOptions& options) {
-  const OpenedFile file = open_path(path, options);
+namespace {
+
+Value read(const OpenedFile& file, const std::string& name, const LoadOptions& options) {
   try {
     if (!options.map) load_storages(file.records, reading_threads(options.threads));
   } catch (const Error& error) {
     throw with_tensors(error, file);
   }
   const Value value = file.has_other_storages ? file.value.clone() : file.value;
-  return value.from_file(path);
+  return value.from_file(name);
+}
+
+}  // namespace
+
+Value load(const std::string& path, const LoadOptions& options) {
+  return read(open_path(path, options), path, options);
+}
+
+Value load(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options) {
+  return read(open_chosen(file, options), file->name(), options);
 }
 
 }  // namespace torchkeep

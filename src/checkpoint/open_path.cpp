@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <set>
 
+#include <torchkeep/checkpoint/convert.h>
 #include <torchkeep/state/walk.h>
 
 namespace torchkeep {
@@ -21,18 +23,59 @@ const Storage* damaged_storage(const Error& error, const OpenedFile& file) {
   return found == file.records.end() ? nullptr : found->get();
 }
 
+void collect(const Tensor& tensor, std::set<const Storage*>& storages) {
+  storages.insert(tensor.storage.get());
+  if (tensor.quantizer == nullptr) return;
+  for (const auto& part : {tensor.quantizer->scales, tensor.quantizer->zero_points}) {
+    if (part != nullptr) collect(*part, storages);
+  }
+}
+
+// What was asked for, and the records of that.
+OpenedFile choose(OpenedFile file, const std::string& name, const LoadOptions& options) {
+  if (options.only.empty() && !options.drop_objects) return file;
+  file.value = file.value.from_file(name);
+  if (!options.only.empty()) file.value = keep_parts(file.value, options.only);
+  if (options.drop_objects) drop_objects(file.value, options.keep_builtin_classes);
+  file.records = records_of(file, file.value);
+  return file;
+}
+
+PtReadOptions read_options(const LoadOptions& options) {
+  PtReadOptions read;
+  read.verify = options.verify;
+  read.unknown_classes = options.unknown_classes;
+  read.keep_builtin_classes = options.keep_builtin_classes;
+  read.limits = options.limits;
+  read.map = options.map;
+  return read;
+}
+
 }  // namespace
 
 OpenedFile open_path(const std::string& path, const LoadOptions& options) {
   Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
-  PtReadOptions read;
-  read.verify = options.verify;
-  read.unknown_classes = options.unknown_classes;
-  read.limits = options.limits;
-  read.map = options.map;
+  PtReadOptions read = read_options(options);
   const std::string folder = path.substr(0, path.rfind('/') + 1);
   read.open_sibling = [&fs, folder](const std::string& name) { return fs.open_read(folder + name); };
-  return open_file(fs.open_read(path), read);
+  return choose(open_file(fs.open_read(path), read), path, options);
+}
+
+OpenedFile open_chosen(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options) {
+  return choose(open_file(file, read_options(options)), file->name(), options);
+}
+
+std::vector<std::shared_ptr<RecordStorage>> records_of(const OpenedFile& file, const Value& value) {
+  std::set<const Storage*> wanted;
+  walk(value, [&wanted](const Visit& visit) {
+    if (visit.value.is(Kind::tensor)) collect(visit.value.as_tensor(), wanted);
+    return Next::inside;
+  });
+  std::vector<std::shared_ptr<RecordStorage>> records;
+  for (const auto& storage : file.records) {
+    if (wanted.contains(storage.get())) records.push_back(storage);
+  }
+  return records;
 }
 
 Error with_tensors(const Error& error, const OpenedFile& file) {

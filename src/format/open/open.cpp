@@ -47,6 +47,7 @@ pickle::ReadContext make_context(const PtReadOptions& options, int depth) {
   pickle::ReadContext context;
   context.limits = options.limits;
   context.unknown_classes = options.unknown_classes;
+  context.keep_builtin_classes = options.keep_builtin_classes;
   context.load_nested = [options, depth](Bytes bytes) { return load_nested(bytes, options, depth); };
   return context;
 }

@@ -17,6 +17,9 @@ namespace torchkeep {
 /// Throws Error (not_found) that lists every path that leads nowhere.
 Value select_parts(const Value& checkpoint, const std::vector<std::string>& paths);
 
+/// The same, but the containers above one path stay too.
+Value keep_parts(const Value& checkpoint, const std::vector<std::string>& paths);
+
 /// A name that begins with `from` begins with `to` instead.
 struct Renaming {
   std::string from;
@@ -34,9 +37,10 @@ Value rename_parameters(const Value& checkpoint, const std::vector<Renaming>& re
 /// Throws Error (unsupported) for a dtype that cast() does not convert to.
 Value cast_model(const Value& checkpoint, DType dtype);
 
-/// Takes out every object that torchkeep does not interpret, which a .pt file for PyTorch's safe loader cannot hold;
-/// returns their places: "args (object of argparse.Namespace)". Throws Error (unsupported) when the whole is one.
-std::vector<std::string> drop_objects(Value& checkpoint);
+/// Takes out every object that torchkeep does not interpret, which a .pt file for PyTorch's safe loader cannot hold,
+/// and every entry whose key is or holds one; returns their places: "callbacks.<my.Class> (object of my.Class)". Throws
+/// Error (unsupported) when the whole is one. `keep_builtin_classes`: see PtReadOptions; those objects stay.
+std::vector<std::string> drop_objects(Value& checkpoint, bool keep_builtin_classes = false);
 
 /// What Module.state_dict() would give for a module out of a TorchScript or LibTorch archive, where a module is a dict
 /// of its parameters, buffers, attributes and submodules: an OrderedDict of the tensors by their dotted names. What is
