@@ -19,10 +19,11 @@
 namespace torchkeep::python {
 namespace {
 
-void save_file(nb::handle object, const std::string& path, bool durable, bool read_back, nb::object progress) {
+void save_file(nb::handle object, const std::string& path, bool durable, bool read_back, nb::object progress,
+               nb::object stand_in) {
   Value value;
   try {
-    value = to_value(object);
+    value = to_value(object, {.stand_in = std::move(stand_in)});
   } catch (const Error& error) {
     throw error.at({.file = path, .record = {}, .offset = {}, .key = {}});
   }
@@ -95,11 +96,13 @@ nb::object load_mapped(const std::string& path, nb::handle map_location, const S
   return selection.objects(value, map_location);
 }
 
+/// The objects, and how many of the bytes they took.
 nb::object load_bytes(nb::bytes data, nb::handle map_location, const Selection& selection) {
   std::string bytes(data.c_str(), data.size());
+  std::uint64_t end = 0;
   const Value value =
-      without_gil([&] { return load(std::make_shared<MemoryReadAt>(std::move(bytes)), selection.options()); });
-  return selection.objects(value, map_location);
+      without_gil([&] { return load(std::make_shared<MemoryReadAt>(std::move(bytes)), selection.options(), &end); });
+  return nb::make_tuple(selection.objects(value, map_location), end);
 }
 
 /// A file whose tensors are read when somebody says where to.
@@ -170,7 +173,7 @@ void verify_file(const std::string& path, nb::object progress) {
 void bind_files(nb::module_& module) {
   nb::class_<StoredTensor>(module, "StoredTensor").def("contiguous_bytes", &StoredTensor::contiguous_bytes);
   module.def("save", &save_file, nb::arg("object").none(), nb::arg("path"), nb::arg("durable"), nb::arg("read_back"),
-             nb::arg("progress").none());
+             nb::arg("progress").none(), nb::arg("stand_in"));
   nb::class_<Selection>(module, "Selection")
       .def(nb::init<bool, bool, bool, std::vector<std::string>, bool>(), nb::arg("verify"), nb::arg("refuse_unknown"),
            nb::arg("drop_objects"), nb::arg("only"), nb::arg("is_one"));

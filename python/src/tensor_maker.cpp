@@ -258,7 +258,12 @@ nb::object TensorMaker::opaque(const Value& value, const nb::object& made, std::
   const Opaque& object = value.as_opaque();
   if (object.form == Opaque::Form::persistent && object.args.is(Kind::tensor)) {
     const Tensor& all = object.args.as_tensor();
-    return torch().helpers.attr("typed_storage")(untyped(all.storage), dtype(all.dtype));
+    return torch().helpers.attr("typed_storage")(untyped(all.storage), dtype(all.dtype), all.storage_offset,
+                                                 all.sizes.at(0));
+  }
+  if (object.module == "torch" || object.module == "torch.serialization") {
+    const nb::object special = torch().helpers.attr("special")(from_text(object.module + "." + object.name), parts[0]);
+    if (!special.is_none()) return special;
   }
   return finish_opaque(value, made, parts);
 }

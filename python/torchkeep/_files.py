@@ -5,34 +5,42 @@ import tempfile
 
 from . import _core
 from ._errors import InvalidArgumentError, RefusedError
+from ._plain import stand_in
 from ._progress import bar
 
 
-def save(obj, path, *, durable=True, read_back=False, progress=False):
+def save(obj, path, *, default=None, numpy="plain", durable=True, read_back=False, progress=False):
     """Saves plain data and tensors to a file that torch.load(path, weights_only=True) opens.
 
     The file appears whole or not at all: `path` holds the old file or the complete new one, also after a crash, a full
     disk or Ctrl-C. The GIL is released while bytes are written; tensors must not change meanwhile.
 
     Args:
-        obj: dicts, lists, tuples, sets, numbers, texts, tensors ... : everything PyTorch's safe loader reads. For
-            anything else torchkeep.Error names the place and says what to save instead.
+        obj: dicts, lists, tuples, sets, numbers, strings, tensors ... : everything PyTorch's safe loader reads, and
+            NumPy's arrays and scalars. For anything else torchkeep.Error names the place and says what to save instead.
+        default: called with an object that cannot be saved; gives what to save in its place, as json.dumps does:
+            `default=str`, `default=vars`.
+        numpy: what NumPy's scalars become: "plain", Python's numbers; "tensors", tensors without dimensions, which keep
+            their dtype. Arrays of numbers become tensors, arrays of str, bytes or objects lists.
         path: where to save, a str or path; or a file object opened for binary writing, without the guarantees.
         durable: wait until the file and its name are on the disk.
         read_back: read the file and check every checksum before its name leads to it.
         progress: show a bar on stderr (or in the notebook); or a function of (bytes done, bytes in all).
     """
+    if numpy not in ("plain", "tensors"):
+        raise InvalidArgumentError(f'numpy: expected "plain" or "tensors", found {numpy!r}')
+    replace = stand_in(numpy == "tensors", default)
     if hasattr(path, "write"):
-        _save_to(obj, path)
+        _save_to(obj, path, replace)
         return
     with bar(progress, "saving", path) as move:
-        _core.save(obj, os.fspath(path), durable, read_back, move)
+        _core.save(obj, os.fspath(path), durable, read_back, move, replace)
 
 
-def _save_to(obj, file):
+def _save_to(obj, file, replace):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "archive.pt")
-        _core.save(obj, path, False, False, None)
+        _core.save(obj, path, False, False, None, replace)
         with open(path, "rb") as saved:
             while block := saved.read(1 << 20):
                 file.write(block)
@@ -78,13 +86,22 @@ def load(path, map_location=None, *, only=None, drop_objects=False, unknown_clas
     selection = _core.Selection(verify, unknown_classes == "refuse", drop_objects, paths, is_one)
     try:
         if hasattr(path, "read"):
-            return _core.load_bytes(path.read(), map_location, selection)
+            return _load_from(path, map_location, selection)
         if mmap:
             return _core.load_mapped(os.fspath(path), map_location, selection)
         with bar(progress, "loading", path) as move:
             return _core.load(os.fspath(path), map_location, selection, move)
     except RefusedError as error:
         raise _with_ways_out(error, unknown_classes) from None
+
+
+def _load_from(file, map_location, selection):
+    """The checkpoint at the file's position, which then stands behind it: another may follow."""
+    data = file.read()
+    content, end = _core.load_bytes(data, map_location, selection)
+    if end < len(data) and hasattr(file, "seekable") and file.seekable():
+        file.seek(end - len(data), os.SEEK_CUR)
+    return content
 
 
 def _with_ways_out(error, unknown_classes):

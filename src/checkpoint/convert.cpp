@@ -169,6 +169,12 @@ Value object_in(const Visit& visit) {
   return found;
 }
 
+// A storage or a layout, which PyTorch's safe loader knows.
+bool can_be_saved(const Opaque& object) {
+  return (object.form == Opaque::Form::persistent && object.args.is(Kind::tensor)) ||
+         (object.module == "torch.serialization" && object.name == "_get_layout");
+}
+
 bool is_of_builtin_class(const Value& object) {
   const DataClass* row = data_class_of(object.as_opaque());
   return row != nullptr && row->is_builtin && plain_data(object.as_opaque());
@@ -258,7 +264,8 @@ std::vector<std::string> drop_objects(Value& checkpoint, bool keep_builtin_class
   std::vector<std::string> dropped;
   checkpoint = rewrite(checkpoint, [&](const Visit& visit) {
     const Value object = object_in(visit);
-    if (object.is_none() || (keep_builtin_classes && is_of_builtin_class(object))) return Edit{};
+    if (object.is_none() || can_be_saved(object.as_opaque()) || (keep_builtin_classes && is_of_builtin_class(object)))
+      return Edit{};
     dropped.push_back(fmt::format("{} (object of {})", visit.place.text(), class_name(object.as_opaque())));
     return Edit{What::drop};
   });

@@ -23,8 +23,10 @@ Value load(const std::string& path, const LoadOptions& options) {
   return read(open_path(path, options), path, options);
 }
 
-Value load(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options) {
-  return read(open_chosen(file, options), file->name(), options);
+Value load(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options, std::uint64_t* end) {
+  const OpenedFile opened = open_chosen(file, options);
+  if (end != nullptr) *end = opened.end;
+  return read(opened, file->name(), options);
 }
 
 }  // namespace torchkeep

@@ -8,6 +8,7 @@
 #include <set>
 
 #include <torchkeep/checkpoint/convert.h>
+#include <torchkeep/format/member.h>
 #include <torchkeep/state/walk.h>
 
 namespace torchkeep {
@@ -58,7 +59,9 @@ OpenedFile open_path(const std::string& path, const LoadOptions& options) {
   PtReadOptions read = read_options(options);
   const std::string folder = path.substr(0, path.rfind('/') + 1);
   read.open_sibling = [&fs, folder](const std::string& name) { return fs.open_read(folder + name); };
-  return choose(open_file(fs.open_read(path), read), path, options);
+  const auto file = open_member(
+      path, [&fs](const std::string& name) { return fs.open_read(name); }, options.limits);
+  return choose(open_file(file, read), path, options);
 }
 
 OpenedFile open_chosen(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options) {

@@ -70,6 +70,7 @@ OpenedFile read_raw_pickle(std::shared_ptr<const ReadAt> file, const PtReadOptio
   opened.format = FileFormat::pickle;
   std::uint64_t position = 0;
   opened.value = read_pickle_at(*file, position, file->size(), options.limits.max_pickle_bytes, std::move(context));
+  opened.end = position;
   if (position != file->size()) {
     opened.notes.push_back(fmt::format("{} bytes behind the end of the pickle were not read", file->size() - position));
   }
@@ -128,7 +129,10 @@ std::string_view to_string(FileFormat format) noexcept {
 }
 
 OpenedFile open_file(std::shared_ptr<const ReadAt> file, const PtReadOptions& options) {
-  return open::open_at_depth(std::move(file), options, 0);
+  const std::uint64_t size = file->size();
+  OpenedFile opened = open::open_at_depth(std::move(file), options, 0);
+  if (opened.end == 0) opened.end = size;
+  return opened;
 }
 
 }  // namespace torchkeep

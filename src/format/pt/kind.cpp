@@ -38,8 +38,9 @@ bool is_checkpoint(std::string_view name) {
   }
   if (count != 0) {
     fail(zip, Code::unsupported,
-         fmt::format("a zip that holds {} files which may be checkpoints ({}{}): unpack it and load those", count,
-                     fmt::join(inside, ", "), count > kShown ? ", ..." : ""));
+         fmt::format("a zip that holds {} files which may be checkpoints ({}{}): open one as '{}::{}'", count,
+                     fmt::join(inside, ", "), count > kShown ? ", ..." : "", detail::show(zip.file().name()),
+                     inside[0]));
   }
   if (const zip::Record* foreign = zip.foreign()) {
     zip.fail(*foreign, Code::corrupt, fmt::format("a record outside the folder '{}'", detail::show(zip.root())));

@@ -119,6 +119,8 @@ class PtReader {
       if (is_big_endian_) known.storage = swapped(storage, reference.dtype);
       storages_.push_back(std::move(storage));
     }
+    // As in PyTorch, which knows a storage again by its address: an empty one has none.
+    if (record->size == 0) return {known.storage, reference.dtype.value_or(DType::uint8)};
     return {known.storage, known.dtype};
   }
 

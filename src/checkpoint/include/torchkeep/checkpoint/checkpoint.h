@@ -87,7 +87,8 @@ void save(const Value& value, const std::string& path, const SaveOptions& option
 Value load(const std::string& path, const LoadOptions& options = {});
 
 /// The same of a file that is open, or bytes that are in memory (MemoryReadAt). An index of shards cannot be loaded so.
-Value load(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options = {});
+/// `end` receives where the checkpoint ends: behind a stream of PyTorch before 1.6 or a pickle may follow others.
+Value load(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options = {}, std::uint64_t* end = nullptr);
 
 /// A file opened for those who read its tensors into memory of their own (read_storages()): small records are in memory
 /// and verified, larger ones are read, and their CRC checked, when their bytes are wanted.

@@ -48,6 +48,17 @@ std::vector<std::string> drop_objects(Value& checkpoint, bool keep_builtin_class
 /// an optimizer (with "param_groups") comes back as it is. Throws Error (mismatch) when two tensors have one name.
 Value flatten_module(const Value& archive, std::vector<std::string>& left_out);
 
+/// Whether this is a whole pickled torch.nn.Module, of any class: an object with parameters, buffers and submodules.
+bool is_module(const Value& value);
+
+/// What Module.state_dict() of a pickled module would give: an OrderedDict of its parameters and persistent buffers by
+/// their dotted names, in that order; without `_metadata`, which only the module's classes know. Throws Error
+/// (mismatch) for anything else, (refused) for more than a million submodules or tensors.
+Value state_dict_of(const Value& module);
+
+/// The checkpoint with every pickled module in it replaced by its state dict.
+Value flatten_modules(const Value& checkpoint);
+
 /// A checkpoint as flat names and tensors.
 struct FlatTensors {
   Value tensors;  ///< a dict: the path of each tensor -> the tensor

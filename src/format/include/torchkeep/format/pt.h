@@ -75,6 +75,8 @@ struct OpenedFile {
   bool has_other_storages = false;
   /// The texts that safetensors keeps beside the tensors.
   std::vector<std::pair<std::string, std::string>> metadata;
+  /// Where it ends in the file: behind a stream or a pickle may follow others.
+  std::uint64_t end = 0;
   /// Safe to ignore, good to know: records without a checksum, bytes behind the end that were not read.
   std::vector<std::string> notes;
 };
