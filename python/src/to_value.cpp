@@ -178,7 +178,8 @@ class Converter {
       if (!nb::cast<bool>(answer[0])) refuse(object);
       known = answer[1];
       if (known.ptr() == object)
-        throw Error(Code::unsupported, fmt::format("default= gave back the {} that it was called for", type_name(object)));
+        throw Error(Code::unsupported,
+                    fmt::format("default= gave back the {} that it was called for", type_name(object)));
       alive_.push_back(nb::borrow(object));
       alive_.push_back(known);
     }

@@ -28,7 +28,8 @@ Value object(std::string module, std::string name, Value state) {
 }
 
 Value module(Value parameters, Value buffers, Value modules) {
-  return object("my.net", "Net", Value{{"training", true}, {"_parameters", parameters}, {"_buffers", buffers}, {"_modules", modules}});
+  return object("my.net", "Net",
+                Value{{"training", true}, {"_parameters", parameters}, {"_buffers", buffers}, {"_modules", modules}});
 }
 
 std::vector<std::string> names(const Value& state) {
@@ -41,7 +42,8 @@ const Value kNothing = Value::mapping(Kind::dict);
 
 TEST(Modules, AreFlattenedWithPyTorchsNamesInItsOrder) {
   const Value inner = module(Value{{"weight", tensor(1)}, {"bias", Value()}}, Value{{"mean", tensor(3)}}, kNothing);
-  const Value outer = module(Value{{"scale", tensor(5)}}, kNothing, Value{{"a", inner}, {"gone", Value()}, {"b", inner}});
+  const Value outer =
+      module(Value{{"scale", tensor(5)}}, kNothing, Value{{"a", inner}, {"gone", Value()}, {"b", inner}});
   const Value state = state_dict_of(outer);
   EXPECT_EQ(names(state), (std::vector<std::string>{"scale", "a.weight", "a.mean", "b.weight", "b.mean"}));
   EXPECT_FALSE(state["a.weight"].as_tensor().is_parameter);
@@ -65,7 +67,8 @@ TEST(Modules, AreReplacedWhereverTheyStand) {
 }
 
 TEST(Modules, ThatHoldSomethingElseAreAnErrorWithItsName) {
-  EXPECT_ERROR(state_dict_of(module(kNothing, kNothing, Value{{"head", 3}})), Code::unsupported, "submodule 'head' is a int");
+  EXPECT_ERROR(state_dict_of(module(kNothing, kNothing, Value{{"head", 3}})), Code::unsupported,
+               "submodule 'head' is a int");
   EXPECT_ERROR(state_dict_of(kNothing), Code::mismatch, "a pickled torch.nn.Module");
   EXPECT_FALSE(is_module(object("my", "Config", Value{{"_parameters", kNothing}})));
 }
