@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 PERIOD = 5
-MODES = {"torchkeep": ("cpp", "background"), "torchkeep, not in the background": ("cpp", "blocking"),
+MODES = {"torchkeep": ("cpp", "background"), "torchkeep, by counters": ("cpp", "counters"),
+         "torchkeep, everything copied": ("cpp", "copying"), "torchkeep, not in the background": ("cpp", "blocking"),
          "torch.save + fsync": ("python", "torch.save"), "DCP async_save": ("python", "DCP async"),
          "DCP async_save, staged": ("python", "DCP async staged")}
 

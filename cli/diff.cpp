@@ -45,9 +45,13 @@ class ParameterNames {
     const auto groups = entry.value.is_mapping() ? entry.value.find("param_groups") : std::nullopt;
     if (!groups || !groups->is(Kind::list)) return;
     auto& names = names_[(entry.key.empty() ? "" : entry.key + ".") + "state."];
+    const auto listed = entry.value.find("param_names");
+    std::size_t place = 0;
     for (const Value& group : groups->elements()) {
       const auto numbers = group.is_mapping() ? group.find("params") : std::nullopt;
-      const auto texts = group.is_mapping() ? group.find("param_names") : std::nullopt;
+      auto texts = group.is_mapping() ? group.find("param_names") : std::nullopt;
+      if (listed && listed->is(Kind::list) && place < listed->size()) texts = listed->elements()[place];
+      ++place;
       if (!numbers || !texts || !numbers->is_sequence() || !texts->is_sequence() || numbers->size() != texts->size())
         continue;
       for (std::size_t i = 0; i < numbers->size(); ++i) {

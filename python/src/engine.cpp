@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The engine of a run, with Python functions as its tracked things.
 #include <functional>
+#include <mutex>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+#include <thread>
+#include <unistd.h>
 
 #include <torchkeep/run/engine.h>
 
@@ -11,6 +14,7 @@
 #include "from_value.h"
 #include "in_place.h"
 #include "to_value.h"
+#include "torch_bridge.h"
 #include "watched_fs.h"
 
 namespace torchkeep::python {
@@ -112,6 +116,8 @@ RunOptions options_from(const nb::dict& given) {
   options.best = choice == "max" ? Best::max : Best::min;
   reader.take("resume", choice = "if_any");
   options.resume = choice == "required" ? Resume::required : choice == "never" ? Resume::never : Resume::if_any;
+  reader.take("proof", choice = "hash");
+  options.proof = choice == "counters" ? Proof::counters : Proof::hash;
   reader.take("role", choice = "writer");
   options.role = choice == "reader" ? Role::reader : Role::writer;
   return options;
@@ -121,6 +127,15 @@ RunOptions options_from(const nb::dict& given) {
 void look_for_signals() {
   const nb::gil_scoped_acquire gil;
   if (PyErr_CheckSignals() != 0) throw Interrupted();
+}
+
+/// The identities of these tensors' storages.
+std::vector<const void*> memory_of(const nb::object& tensors) {
+  std::vector<const void*> identities;
+  for (nb::handle tensor : tensors) {
+    if (const void* const identity = storage_address(tensor.ptr())) identities.push_back(identity);
+  }
+  return identities;
 }
 
 /// What _state.py has for an object of the user's: its methods, called from inside the engine.
@@ -141,51 +156,92 @@ class Adapter {
       return to_value(handle().attr("capture")(), {.watches = &watches});
     });
   }
+  /// The identities of memory that changes outside of steps.
+  std::vector<const void*> written_anywhere() const {
+    return in_python(Code::invalid_argument,
+                     [&] { return memory_of(nb::cast<nb::tuple>(handle().attr("watched")())[1]); });
+  }
   /// Of an adapter that needs the values to check them.
-  std::function<void()> prepare(const Value& state) const {
+  Change prepare(const Value& state) const {
     const Value loaded = state.clone();  // reads the file, while other threads have the GIL
-    return in_python(Code::mismatch, [&]() -> std::function<void()> {
-      const Shared change = share(handle().attr("prepare")(from_value(loaded, nb::none())));
-      return [change] { in_python(Code::mismatch, [&] { nb::handle(change.get())(); }); };
+    return in_python(Code::mismatch, [&] {
+      const nb::object plan = handle().attr("prepare")(from_value(loaded, nb::none()));
+      Change change = with_undo(plan);
+      const Shared make = share(plan.attr("change"));
+      change.make = [make] { in_python(Code::mismatch, [&] { nb::handle(make.get())(); }); };
+      return change;
     });
   }
   /// Of one that checks names, shapes and dtypes: then the bytes go straight into its tensors.
-  std::function<void()> prepare_in_place(const Value& state) const {
-    return in_python(Code::mismatch, [&]() -> std::function<void()> {
-      const auto parts = nb::cast<nb::tuple>(handle().attr("prepare")(structure_of(state)));
-      const auto reading = std::make_shared<InPlace>(state, parts[0]);
-      const Shared change = share(parts[1]);
-      return [reading, change] {
+  Change prepare_in_place(const Value& state) const {
+    return in_python(Code::mismatch, [&] {
+      const nb::object plan = handle().attr("prepare")(structure_of(state));
+      const auto reading = std::make_shared<InPlace>(state, plan.attr("targets"));
+      Change change = with_undo(plan);
+      const Shared make = share(plan.attr("change"));
+      change.make = [reading, make] {
         reading->read();
-        in_python(Code::mismatch, [&] { nb::handle(change.get())(reading->object()); });
+        in_python(Code::mismatch, [&] { nb::handle(make.get())(reading->object()); });
       };
+      return change;
     });
   }
 
  private:
   nb::handle handle() const { return adapter_.get(); }
+  /// What a Plan of _adapter.py says besides what is to be done.
+  static Change with_undo(const nb::object& plan) {
+    Change change;
+    change.checked = nb::cast<bool>(plan.attr("checked"));
+    nb::object undo = plan.attr("undo");
+    if (undo.is_none()) return change;
+    change.undo = [undo = share(std::move(undo))] { in_python(Code::mismatch, [&] { nb::handle(undo.get())(); }); };
+    return change;
+  }
   Shared adapter_;
   bool watches_;
 };
 
-/// One call of an engine at a time, also of the Python code that runs in the middle of one. With the GIL.
+/// Who has the turn: one call of an engine at a time, also of the Python code that runs in the middle of one.
+struct TurnTaken {
+  std::mutex mutex;            ///< of who has it
+  std::thread::id thread{};    ///< whose it is; read and written with the GIL
+  bool is_gate = false;        ///< a step of an optimizer has it, for a moment
+  pid_t process = ::getpid();  ///< in a forked child, who had it is not there any more
+};
+
+/// A turn, for as long as it lives. With the GIL. The step of an optimizer in another thread waits for a call to end,
+/// and a call for such a step to pass; another call in the middle of one throws.
 class Turn {
  public:
-  explicit Turn(bool& taken) : taken_(taken) {
-    if (taken) {
+  explicit Turn(TurnTaken& taken, bool is_gate = false) : taken_(taken), counts_(taken.process == ::getpid()) {
+    if (!counts_) return;
+    const bool is_free = taken.thread == std::thread::id();
+    const bool is_mine = taken.thread == std::this_thread::get_id();
+    if (is_mine || (!is_free && !is_gate && !taken.is_gate)) {
       throw Error(Code::invalid_argument,
                   "called in the middle of another call of this run (by a signal handler, on_event, a state_dict() or "
                   "another thread), where only request_stop() and properties such as step can be used: set a flag, and "
                   "make this call from the training loop");
     }
-    taken_ = true;
+    {
+      const nb::gil_scoped_release released;
+      taken.mutex.lock();
+    }
+    taken.thread = std::this_thread::get_id();
+    taken.is_gate = is_gate;
   }
-  ~Turn() { taken_ = false; }
+  ~Turn() {
+    if (!counts_) return;
+    taken_.thread = {};
+    taken_.mutex.unlock();
+  }
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
 
  private:
-  bool& taken_;
+  TurnTaken& taken_;
+  bool counts_;
 };
 
 /// The engine, and what it needs to stop for Ctrl-C in the middle of a file.
@@ -199,31 +255,40 @@ class PyEngine {
   }
 
  public:
-  PyEngine(const std::string& directory, const nb::dict& given, nb::object on_event) : fs_(posix_fs(), watch_) {
+  PyEngine(const std::string& directory, const nb::dict& given, nb::object on_event, nb::object before_write)
+      : fs_(posix_fs(), watch_, std::move(before_write)) {
     RunOptions options = options_from(given);
     options.on_event = listener(std::move(on_event));
     options.fs = &fs_;
     options.while_waiting = look_for_signals;
     background_ = options.background && options.role == Role::writer;
+    by_counters_ = options.proof == Proof::counters;
     without_gil([&] { engine_ = std::make_unique<Engine>(directory, std::move(options)); });
   }
   ~PyEngine() { end(); }
   PyEngine(const PyEngine&) = delete;
   PyEngine& operator=(const PyEngine&) = delete;
 
-  void track(const std::string& name, nb::object object, bool required) {
-    const Adapter adapter(std::move(object), background_);
+  /// `gated` gives the parameters of what steps behind the gate; None: it does not.
+  void track(const std::string& name, nb::object object, bool required, nb::object gated) {
+    const Adapter adapter(std::move(object), background_ && by_counters_);
     Tracked tracked{.capture = [adapter] { return adapter.capture(); },
                     .prepare = [adapter](const Value& state) { return adapter.prepare(state); },
                     .required = required,
-                    .checks = adapter.is("checks"),
-                    .gated = adapter.is("gated")};
+                    .ungated = [adapter] { return adapter.written_anywhere(); }};
+    if (!gated.is_none()) {
+      tracked.gated = [parameters = share(std::move(gated))] {
+        return in_python(Code::invalid_argument, [&] { return memory_of(nb::handle(parameters.get())()); });
+      };
+    }
     if (adapter.is("in_place"))
       tracked.prepare = [adapter](const Value& state) { return adapter.prepare_in_place(state); };
     in_turn([&](Engine& engine) { engine.track(name, std::move(tracked)); });
   }
+  /// For the step of an optimizer, in whatever thread. A closed run has nothing to guard.
   void gate(const std::string& name) {
-    in_turn([&](Engine& engine) { engine.gate(name); });
+    const Turn turn(taken_, true);
+    if (engine_ != nullptr) without_gil([&] { engine_->gate(name); });
   }
 
   std::int64_t resume() {
@@ -245,6 +310,14 @@ class PyEngine {
   void add_provenance(nb::handle entries) {
     const Value value = to_value(entries);
     in_turn([&](Engine& engine) { engine.add_provenance(value); });
+  }
+  void on_provenance(nb::object look) {
+    in_turn([look = share(std::move(look))](Engine& engine) {
+      engine.on_provenance([look](const Value& provenance) {
+        const Value copy = provenance.clone();
+        in_python(Code::corrupt, [&] { nb::handle(look.get())(from_value(copy, nb::none())); });
+      });
+    });
   }
   /// Throws when another call is under way.
   void require_turn() { const Turn turn(taken_); }
@@ -284,7 +357,8 @@ class PyEngine {
   Watch watch_;
   WatchedFs fs_;
   bool background_ = false;
-  bool taken_ = false;  // a call is under way
+  bool by_counters_ = false;
+  TurnTaken taken_;
   std::unique_ptr<Engine> engine_;
 };
 
@@ -292,9 +366,9 @@ class PyEngine {
 
 void bind_engine(nb::module_& module) {
   nb::class_<PyEngine>(module, "Engine")
-      .def(nb::init<const std::string&, const nb::dict&, nb::object>(), nb::arg("directory"), nb::arg("options"),
-           nb::arg("on_event"))
-      .def("track", &PyEngine::track, nb::arg("name"), nb::arg("adapter"), nb::arg("required"))
+      .def(nb::init<const std::string&, const nb::dict&, nb::object, nb::object>(), nb::arg("directory"),
+           nb::arg("options"), nb::arg("on_event"), nb::arg("before_write").none() = nb::none())
+      .def("track", &PyEngine::track, nb::arg("name"), nb::arg("adapter"), nb::arg("required"), nb::arg("gated").none())
       .def("gate", &PyEngine::gate, nb::arg("name"))
       .def("last_save", &PyEngine::last_save)
       .def("resume", &PyEngine::resume)
@@ -303,6 +377,7 @@ void bind_engine(nb::module_& module) {
       .def("wait", &PyEngine::wait)
       .def("finish", &PyEngine::finish)
       .def("add_provenance", &PyEngine::add_provenance)
+      .def("on_provenance", &PyEngine::on_provenance)
       .def("request_stop", &PyEngine::request_stop, nb::arg("signal"))
       .def("warn", &PyEngine::warn)
       .def("require_turn", &PyEngine::require_turn)

@@ -161,7 +161,6 @@ void verify_file(const std::string& path, nb::object progress) {
   WatchedFs fs(posix_fs(), watch);
   without_gil([&] {
     LoadOptions options;
-    options.unknown_classes = UnknownClasses::inspect;
     options.fs = &fs;
     verify(path, options);
   });

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "address_map.h"
+#include "errors.h"
 #include "info_maker.h"
 #include "opaque_maker.h"
 #include "tensor_maker.h"
@@ -39,7 +40,23 @@ class Builder {
  public:
   explicit Builder(LeafMaker& leaves) : leaves_(leaves) {}
 
+  /// Throws Error, whatever Python or PyTorch says of what stands in the file; and what a function of the user's
+  /// throws.
   nb::object run(const Value& root) {
+    try {
+      return build(root);
+    } catch (const Error& error) {
+      throw error.at({.file = {}, .record = {}, .offset = {}, .key = place()});
+    } catch (const nb::python_error& error) {
+      const bool is_about_the_file = error.matches(PyExc_Exception) && !leaves_.is_users_error();
+      if (!is_about_the_file) throw;
+      const Code code = error.matches(PyExc_MemoryError) ? Code::refused : Code::unsupported;
+      throw error_from_python(error, code).at({.file = {}, .record = {}, .offset = {}, .key = place()});
+    }
+  }
+
+ private:
+  nb::object build(const Value& root) {
     nb::object result;
     if (make(root, result)) return result;
     for (;;) {
@@ -56,7 +73,19 @@ class Builder {
     }
   }
 
- private:
+  /// Where the part lies that is being built.
+  std::string place() const {
+    std::deque<Place> places(1);
+    for (const Frame& frame : frames_) {
+      const std::size_t i = frame.value.is_mapping() ? frame.built.size() / 2 : frame.built.size();
+      const Parts parts(frame.value);
+      if (i >= parts.size()) break;
+      const Place& parent = places.back();
+      places.push_back({&parent, parts.step(i), parent.depth + 1});
+    }
+    return places.back().text();
+  }
+
   /// A value whose parts (keys and values of a mapping by turns; attributes last) are being built.
   struct Frame {
     Value value;

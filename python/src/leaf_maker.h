@@ -28,6 +28,8 @@ class LeafMaker {
   virtual nb::object size(const nb::object& tuple) = 0;
   /// `made` and `parts`: see opaque_maker.h.
   virtual nb::object opaque(const Value& value, const nb::object& made, std::span<const nb::object> parts) = 0;
+  /// True when the exception on its way came out of a function of the user's, who wants to see it as it is.
+  virtual bool is_users_error() const noexcept { return false; }
 };
 
 }  // namespace torchkeep::python

@@ -33,6 +33,7 @@ struct TorchMemory {
   std::uint64_t nbytes = 0;
   std::shared_ptr<const std::string> location;  ///< null: "cpu"
   bool writable = false;
+  bool is_copy = false;  ///< of a device's memory: nobody else has it
 };
 
 /// Copies bytes out of it; throws Error when they lie outside.
@@ -50,6 +51,7 @@ class TorchStorageOver : public Base {
   std::byte* writable() const noexcept override {
     return memory_.writable ? const_cast<std::byte*>(memory_.data) : nullptr;
   }
+  bool is_private() const noexcept override { return memory_.is_copy; }
   const void* identity() const noexcept override { return memory_.identity; }
   const std::string& location() const noexcept override {
     return memory_.location ? *memory_.location : Storage::location();

@@ -3,10 +3,8 @@
 // are views of a torch.UntypedStorage, made as torch.load makes them.
 #include "tensor_maker.h"
 
-#include <algorithm>
 #include <fmt/format.h>
 #include <memory>
-#include <numeric>
 #include <span>
 
 #include "dlpack.h"
@@ -91,20 +89,7 @@ std::optional<DLDataType> dlpack_type(DType dtype) {
 
 /// Whether the elements fill the storage from its first byte to its last, each once.
 bool covers(const Tensor& leaf) {
-  const std::uint64_t nbytes = leaf.storage->nbytes();
-  if (leaf.storage_offset != 0 || nbytes == 0 || leaf.nbytes() != nbytes) return false;
-  if (leaf.is_contiguous()) return true;
-  std::vector<std::size_t> order(leaf.sizes.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(),
-            [&](std::size_t a, std::size_t b) { return leaf.strides[a] < leaf.strides[b]; });
-  std::int64_t expected = 1;
-  for (const std::size_t i : order) {
-    if (leaf.sizes[i] == 1) continue;
-    if (leaf.strides[i] != expected) return false;
-    expected *= leaf.sizes[i];
-  }
-  return true;
+  return leaf.extent().size > 0 && leaf.nbytes() == leaf.storage->nbytes() && leaf.is_dense();
 }
 
 nb::object tuple_of(const std::vector<std::int64_t>& values) {
@@ -122,6 +107,7 @@ TensorMaker::TensorMaker(nb::handle map_location, const Placed* placed) : placed
   const nb::str place(map_location);
   stays_on_cpu_ = is_place && PyUnicode_CompareWithASCIIString(place.ptr(), "cpu") == 0;
   goes_to_meta_ = is_place && PyUnicode_CompareWithASCIIString(place.ptr(), "meta") == 0;
+  restores_by_users_function_ = PyCallable_Check(map_location.ptr()) != 0;
   if (!stays_on_cpu_) restorer_ = torch().helpers.attr("restorer")(map_location);
 }
 
@@ -154,7 +140,7 @@ nb::object TensorMaker::tensor(const Value& value) {
 }
 
 nb::object TensorMaker::plain(const Tensor& leaf) {
-  if (leaf.storage->location() == "meta") return meta(leaf);
+  if (leaf.is_meta()) return meta(leaf);
   const bool on_cpu = stays_on_cpu_ || (!restorer_.is_valid() && leaf.storage->location() == "cpu");
   if (!on_cpu || leaf.quantizer != nullptr || !covers(leaf)) return view(leaf);
   nb::object& known = storages_[leaf.storage->identity()];
@@ -199,8 +185,17 @@ nb::object TensorMaker::untyped(const StoragePtr& storage) {
   }
   const bool on_cpu = stays_on_cpu_ || (!restorer_.is_valid() && storage->location() == "cpu");
   if (on_cpu) return known;
+  return known = restore(known, storage->location());
+}
+
+nb::object TensorMaker::restore(const nb::object& storage, const std::string& location) {
   const nb::object restorer = restorer_.is_valid() ? restorer_ : torch().helpers.attr("restorer")(nb::none());
-  return known = restorer(known, from_text(storage->location()));
+  try {
+    return restorer(storage, from_text(location));
+  } catch (const nb::python_error&) {
+    users_error_ = restores_by_users_function_;
+    throw;
+  }
 }
 
 nb::object TensorMaker::with_attributes(const Value&, nb::object tensor, const nb::object& attributes) {

@@ -25,6 +25,7 @@ class TensorMaker : public LeafMaker {
   nb::object device(const Device& device) override;
   nb::object size(const nb::object& tuple) override;
   nb::object opaque(const Value& value, const nb::object& made, std::span<const nb::object> parts) override;
+  bool is_users_error() const noexcept override { return users_error_; }
 
   /// The tensor on the device "meta".
   nb::object meta(const Tensor& leaf);
@@ -35,6 +36,7 @@ class TensorMaker : public LeafMaker {
   nb::object view(const Tensor& leaf);
   StoragePtr in_memory(const StoragePtr& storage) const;
   nb::object untyped(const StoragePtr& storage);
+  nb::object restore(const nb::object& storage, const std::string& location);
   nb::object part(const Value& value);
 
   const Placed* placed_;
@@ -42,6 +44,8 @@ class TensorMaker : public LeafMaker {
   nb::object restorer_;           ///< torch's own, None where everything stays on or goes to the CPU
   bool stays_on_cpu_ = false;     ///< whatever the storage's location
   bool goes_to_meta_ = false;
+  bool restores_by_users_function_ = false;
+  bool users_error_ = false;
   /// By identity: an UntypedStorage, or the tensor that covers it (whose storage nobody has asked for yet).
   AddressMap<nb::object> storages_;
 };

@@ -140,9 +140,7 @@ StoragePtr TensorReader::make_storage(nb::object storage, const void* identity, 
   const bool on_cpu = first != nullptr || is_true(attribute(tensor, kIsCpu));
   if (!on_cpu) {
     keep_->add(storage);  // its address stands for it
-    if (is_true(attribute(tensor, kIsMeta)))
-      return std::make_shared<TorchStorage>(
-          TorchMemory{keep_, identity, nullptr, 0, std::make_shared<const std::string>("meta")});
+    if (is_true(attribute(tensor, kIsMeta))) return std::make_shared<MetaStorage>();
     location = std::make_shared<const std::string>(to_text(torch_.helpers.attr("location_of")(storage).ptr()));
     storage = call_method(storage.ptr(), kCpu);
   }
@@ -154,7 +152,7 @@ StoragePtr TensorReader::make_storage(nb::object storage, const void* identity, 
   }
   if (data == nullptr && nbytes > 0) throw Error(Code::unsupported, "a tensor whose memory cannot be read");
   keep_->add(std::move(storage));
-  TorchMemory memory{keep_, identity, data, nbytes, location, options_.writable && on_cpu};
+  TorchMemory memory{keep_, identity, data, nbytes, location, options_.writable && on_cpu, !on_cpu};
   const Watches::Watch* const watch =
       options_.watches != nullptr && on_cpu ? options_.watches->find(identity) : nullptr;
   if (watch == nullptr) return std::make_shared<TorchStorage>(std::move(memory));

@@ -17,7 +17,7 @@ struct ReaderOptions {
   bool writable = false;             ///< the tensors' memory may be overwritten through the Value (load_into)
   const Watches* watches = nullptr;  ///< storages that become a WatchedStorage; it outlives the conversion
   /// Called for objects that are no plain data: (whether there is one, what stands in for it). By default
-  /// torchkeep._plain.exact.
+  /// torchkeep._stand_in.exact.
   nb::object stand_in = {};
 };
 

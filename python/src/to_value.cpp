@@ -190,7 +190,7 @@ class Converter {
   }
   nb::object ask_for_stand_in(PyObject* object) const {
     if (options_.stand_in.is_valid()) return options_.stand_in(nb::borrow(object));
-    return nb::module_::import_("torchkeep._plain").attr("exact")(nb::borrow(object));
+    return nb::module_::import_("torchkeep._stand_in").attr("exact")(nb::borrow(object));
   }
 
   /// As PyTorch pickles a torch.layout: by its name.

@@ -11,8 +11,13 @@ constexpr std::chrono::milliseconds kInterval{50};
 
 class WatchedFile final : public File {
  public:
-  WatchedFile(std::unique_ptr<File> file, Watch& watch) : file_(std::move(file)), watch_(watch) {}
+  WatchedFile(std::unique_ptr<File> file, Watch& watch, Shared before_write)
+      : file_(std::move(file)), watch_(watch), before_write_(std::move(before_write)) {}
   void write_at(std::uint64_t offset, Bytes bytes) override {
+    if (before_write_ != nullptr) {
+      const nb::gil_scoped_acquire gil;
+      nb::handle(before_write_.get())(offset);
+    }
     file_->write_at(offset, bytes);
     watch_.count(bytes.size());
   }
@@ -27,6 +32,7 @@ class WatchedFile final : public File {
  private:
   std::unique_ptr<File> file_;
   Watch& watch_;
+  Shared before_write_;
 };
 
 class WatchedReadAt final : public ReadAt {
@@ -83,7 +89,7 @@ void Watch::end() {
 }
 
 std::unique_ptr<File> WatchedFs::create(const std::string& path, const CreateOptions& options) {
-  return std::make_unique<WatchedFile>(fs_.create(path, options), watch_);
+  return std::make_unique<WatchedFile>(fs_.create(path, options), watch_, before_write_);
 }
 
 std::unique_ptr<ReadAt> WatchedFs::open_read(const std::string& path) {

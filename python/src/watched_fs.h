@@ -46,7 +46,10 @@ class Watch {
 /// `fs` as seen through a Watch; both must outlive what it opens.
 class WatchedFs final : public Fs {
  public:
-  WatchedFs(Fs& fs, Watch& watch) : fs_(fs), watch_(watch) {}
+  /// `before_write`, unless it is None, is called with the offset before every write to a new file, in the thread that
+  /// writes: tests stop it there.
+  explicit WatchedFs(Fs& fs, Watch& watch, nb::object before_write = nb::none())
+      : fs_(fs), watch_(watch), before_write_(before_write.is_none() ? nullptr : share(std::move(before_write))) {}
 
   std::unique_ptr<File> create(const std::string& path, const CreateOptions& options) override;
   std::unique_ptr<File> open_write(const std::string& path) override { return fs_.open_write(path); }
@@ -64,6 +67,7 @@ class WatchedFs final : public Fs {
  private:
   Fs& fs_;
   Watch& watch_;
+  Shared before_write_;  // null: none
 };
 
 /// Calls `work` without the GIL; an interruption becomes the Python exception that caused it.

@@ -1,92 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Saves in the background: the same training, and no torn state, however it is provoked."""
-import copy
 import os
-import pathlib
 import resource
 import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 import torch
 from canonical import describe
 from training import OPTIMIZERS, Training, everything
+from watched import ROWS, Watched, Words
 
 import torchkeep
 
-ROWS = 50_000
-
-
-class Words(torch.nn.Module):
-    """6 MB, and as much twice in Adam's moments: the writer does not have it before the next line of the program."""
-
-    def __init__(self, **options):
-        super().__init__()
-        self.words = torch.nn.Embedding(ROWS, 32, **options)
-        self.head = torch.nn.Linear(32, 1)
-        self.register_buffer("seen", torch.zeros(1))
-
-    def forward(self, x):
-        self.seen += 1
-        return self.head(self.words(x)).mean()
-
-
-class Watched:
-    """A training that saves every step, and knows the state of each."""
-
-    def __init__(self, directory, model=None, optimizer=None, **options):
-        torch.manual_seed(1)
-        self.directory = directory
-        self.model = model or Words()
-        self.optimizer = optimizer(self.model) if optimizer else torch.optim.Adam(self.model.parameters(), 0.01)
-        self.events, self.expected = [], {}
-        self.run = torchkeep.Run(directory, **{"save_every": 1, "keep_last": 0, "signals": False, "durable": False,
-                                               "on_event": self.events.append, **options})
-        self.run.track(model=self.model, adam=self.optimizer)
-        self.run.resume()
-
-    def forward_and_backward(self):
-        self.optimizer.zero_grad()
-        self.model(torch.arange(0, ROWS, 1000)).backward()
-
-    def finish_step(self):
-        self.expected[self.run.step + 1] = copy.deepcopy((self.model.state_dict(), self.optimizer.state_dict()["state"]))
-        self.run.finish_step()
-
-    def step(self):
-        self.forward_and_backward()
-        self.optimizer.step()
-        self.finish_step()
-
-    def begin_streaming_save(self):
-        """Returns a step whose save reads live memory and waits for the training's consent to what it read."""
-        while True:
-            self.step()
-            self.run.wait()
-            self.step()
-            time.sleep(0.03)
-            # A writer that was so fast that all was read before finish_step() returned has the consent.
-            if self.run.step not in self.steps():
-                return self.run.step
-
-    def steps(self):
-        return [one.step for one in torchkeep.checkpoints(self.directory)]
-
-    def exact_steps(self):
-        """The steps that were published, after a look at every bit of each."""
-        for one in torchkeep.checkpoints(self.directory):
-            state = torchkeep.load(one.path)
-            model, adam = self.expected[one.step]
-            assert describe(state["model"]) == describe(model), one.step
-            assert describe(state["adam"]["state"]) == describe(adam), one.step
-        assert not [name for name in os.listdir(self.directory) if ".tmp-" in name]
-        return self.steps()
-
-    def warnings(self):
-        return "\n".join(event.message for event in self.events if event.is_warning)
+def global_hooks():
+    """What PyTorch calls before every step of every optimizer."""
+    return sys.modules["torch.optim.optimizer"]._global_optimizer_pre_hooks
 
 
 KINDS = {**{name: (name, {}) for name in OPTIMIZERS}, "foreach": ("AdamW", {"foreach": True}),
@@ -134,11 +65,12 @@ def test_finish_step_returns_before_the_file_is_there(tmp_path):
     training = Watched(tmp_path)
     step = training.begin_streaming_save()
     there = training.steps()
+    training.writer.go_on()
     training.run.close()
-    assert there == list(range(1, step)) and training.exact_steps() == [*there, step]
+    assert there == [1] and training.exact_steps() == [1, step]
 
 
-# ---- what must not happen while a save reads live memory
+# ---- what must not happen while a save reads live memory, and is found by counters too
 
 def mul(training):
     with torch.no_grad():
@@ -154,7 +86,7 @@ def moments(training):
 
 
 def step_without_gate(training):
-    training.optimizer._optimizer_step_pre_hooks.clear()
+    global_hooks().clear()
     training.forward_and_backward()
     training.optimizer.step()
 
@@ -163,35 +95,40 @@ def load(training):
     torchkeep.load_into(torchkeep.find_checkpoint(training.directory), model=training.model)
 
 
+@pytest.mark.parametrize("proof", ["hash", "counters"])
 @pytest.mark.parametrize("provoke", [mul, exchange, moments, step_without_gate, load], ids=lambda one: one.__name__)
-def test_a_write_outside_the_gate_is_found_and_the_state_saved_again(provoke, tmp_path):
-    training = Watched(tmp_path)
-    step = training.begin_streaming_save()
-    provoke(training)
-    training.run.wait()
-    assert training.exact_steps() == list(range(1, step))
-    assert f"step {step} was dropped" in training.warnings()
-    training.finish_step()
-    training.run.wait()
-    assert training.exact_steps() == [*range(1, step), step + 1]
-    training.run.close()
+def test_a_write_outside_the_gate_is_found_and_the_state_saved_again(provoke, proof, tmp_path):
+    with Watched(tmp_path, proof=proof) as training:
+        step = training.begin_streaming_save()
+        provoke(training)
+        training.writer.go_on()
+        training.run.wait()
+        if proof == "hash" and provoke is exchange:  # the memory that was there is as it was
+            assert training.exact_steps() == [1, 2]
+            return
+        assert training.exact_steps() == [1]
+        assert f"step {step} was dropped" in training.warnings()
+        training.finish_step()
+        training.run.wait()
+        assert training.exact_steps() == [1, 3]
 
 
-def test_an_embedding_that_normalises_in_forward_is_caught_once_and_then_copied(tmp_path):
-    training = Watched(tmp_path, model=Words(max_norm=1.0))
-    step = training.begin_streaming_save()
-    training.forward_and_backward()
-    training.optimizer.step()
-    training.finish_step()
-    training.run.wait()
-    assert training.exact_steps() == [*range(1, step), step + 1]
-    assert f"step {step} was dropped, for model.words.weight changed" in training.warnings()
-    before = training.warnings()
-    training.step()
-    training.step()
-    training.run.finish()
-    assert training.exact_steps() == [*range(1, step), *range(step + 1, step + 4)] and training.warnings() == before
-    training.run.close()
+@pytest.mark.parametrize("proof", ["hash", "counters"])
+def test_an_embedding_that_normalises_in_forward_is_caught_once_and_then_copied(proof, tmp_path):
+    with Watched(tmp_path, model=Words(max_norm=1.0), proof=proof) as training:
+        training.begin_streaming_save(0)
+        training.forward_and_backward()
+        training.writer.go_on()
+        training.optimizer.step()
+        training.finish_step()
+        training.run.wait()
+        assert training.exact_steps() == [1, 3]
+        assert "step 2 was dropped, for model.words.weight changed" in training.warnings()
+        before = training.warnings()
+        training.step()
+        training.step()
+        training.run.finish()
+        assert training.exact_steps() == [1, 3, 4, 5] and training.warnings() == before
 
 
 class Uncounted(torch.optim.SGD):
@@ -204,64 +141,59 @@ class Uncounted(torch.optim.SGD):
                 parameter.data.sub_(parameter.grad, alpha=0.1)
 
 
-def test_a_write_that_no_counter_shows_is_found_in_what_was_read(tmp_path):
-    training = Watched(tmp_path, optimizer=lambda model: Uncounted(model.parameters(), 0.1))
-    step = training.begin_streaming_save()
-    wait_for_the_writer(tmp_path)
-    training.model.words.weight.data.zero_()
-    training.optimizer.step()
-    training.run.wait()
-    assert training.exact_steps() == list(range(1, step))
-    assert "model.words.weight changed" in training.warnings()
-    training.run.close()
-
-
-def wait_for_the_writer(directory, size=6_000_000):
-    """Until it has written so much of a checkpoint, or all."""
-    for _ in range(2000):
-        files = [one for one in pathlib.Path(directory).iterdir() if ".tmp-" in one.name]
-        if files and files[0].stat().st_blocks * 512 > size:
-            return
-        time.sleep(0.005)
-    raise AssertionError("no save is under way")
+def test_counters_find_a_write_that_none_shows_in_what_was_read_of_memory_that_steps_without_them(tmp_path):
+    with Watched(tmp_path, optimizer=lambda model: Uncounted(model.parameters(), 0.1), proof="counters") as training:
+        training.begin_streaming_save(6_000_000)
+        training.model.words.weight.data.zero_()
+        training.optimizer.step()
+        training.writer.go_on()
+        training.run.wait()
+        assert training.exact_steps() == [1]
+        assert "model.words.weight changed" in training.warnings()
 
 
 def test_an_alias_that_the_counter_does_not_show_is_copied_at_the_save(tmp_path):
     model = Words()
     model.register_buffer("row", model.words.weight.data[0])  # memory of a parameter, with a counter of its own
-    training = Watched(tmp_path, model=model)
-    step = training.begin_streaming_save()
-    model.row.fill_(7)
-    training.run.close()
-    assert training.exact_steps() == list(range(1, step + 1)) and training.warnings() == ""
+    with Watched(tmp_path, model=model) as training:
+        step = training.begin_streaming_save(0)
+        model.row.fill_(7)
+        training.writer.go_on()
+        training.run.close()
+        assert training.exact_steps() == list(range(1, step + 1)) and training.warnings() == ""
 
 
 # ---- optimizers and gates
 
-def test_an_optimizer_without_hooks_is_copied_at_the_save(tmp_path):
-    class Wrapper(torch.optim.Optimizer):
-        """As accelerate's: a part of it is made, the rest is the optimizer inside."""
+def test_an_optimizer_whose_steps_nobody_sees_is_copied_at_the_save(tmp_path):
+    class Hidden:
+        __slots__ = ("inside", "__weakref__")
 
         def __init__(self, inside):
             self.inside = inside
-            self.state, self.param_groups, self.defaults = inside.state, inside.param_groups, inside.defaults
+
+        param_groups = property(lambda self: [{"params": self.inside}])
 
         def state_dict(self):
-            return self.inside.state_dict()
+            return {"state": {}}
+
+        def load_state_dict(self, state):
+            pass
 
         def zero_grad(self):
-            self.inside.zero_grad()
+            pass
 
         def step(self):
-            self.inside.step()
+            for parameter in self.inside:
+                parameter.data.sub_(1)
 
-    training = Watched(tmp_path, optimizer=lambda model: Wrapper(torch.optim.Adam(model.parameters(), 0.01)))
-    for _ in range(3):
-        training.step()
-        training.model.words.weight.data.add_(1)  # no counter shows it, and nobody was told
-    training.run.finish()
-    assert training.exact_steps() == [1, 2, 3] and training.warnings() == ""
-    training.run.close()
+    with Watched(tmp_path, optimizer=lambda model: Hidden(list(model.parameters()))) as training:
+        for _ in range(3):
+            training.step_until_the_writer_stands(0)
+            training.model.words.weight.data.add_(1)  # no counter shows it, and nobody was told
+            training.writer.go_on()
+        training.run.finish()
+        assert training.exact_steps() == [1, 2, 3] and training.warnings() == ""
 
 
 @pytest.mark.parametrize("how", ["compiled step", "scaler", "two optimizers", "scheduler first"])
@@ -297,10 +229,19 @@ def test_every_way_to_step_passes_the_gate(how, tmp_path):
 
 
 def test_a_closed_run_leaves_no_hook_behind(tmp_path):
-    training = Watched(tmp_path)
-    assert len(training.optimizer._optimizer_step_pre_hooks) == 1
+    class Outer:
+        def __init__(self, inside):
+            self.inside = inside
+            self.param_groups, self.state_dict, self.zero_grad = inside.param_groups, inside.state_dict, inside.zero_grad
+            self.load_state_dict = inside.load_state_dict
+
+        def step(self):
+            self.inside.step()
+
+    training = Watched(tmp_path, optimizer=lambda model: Outer(torch.optim.SGD(model.parameters(), 0.1)))
+    assert len(global_hooks()) == 1 and "step" in vars(training.optimizer)
     training.run.close()
-    assert len(training.optimizer._optimizer_step_pre_hooks) == 0
+    assert len(global_hooks()) == 0 and "step" not in vars(training.optimizer)
     training.optimizer.step()
 
 
@@ -316,6 +257,7 @@ def test_a_fork_during_a_save_disturbs_neither(tmp_path):
         training.run.close()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+    training.writer.go_on()
     loader = torch.utils.data.DataLoader(range(8), num_workers=2)
     for _ in loader:
         training.step()
@@ -329,6 +271,7 @@ def test_an_exception_in_the_training_lets_the_save_under_way_come_to_its_end(tm
     with pytest.raises(ZeroDivisionError), training.run:
         step = training.begin_streaming_save()
         training.forward_and_backward()
+        training.writer.go_on()
         raise ZeroDivisionError
     assert training.exact_steps() == list(range(1, step + 1))
 

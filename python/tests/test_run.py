@@ -337,7 +337,7 @@ def test_mistakes_are_told(tmp_path):
         with pytest.raises(ValueError):
             run.track({name: torch.ones(1)})
     with pytest.raises(ValueError, match="cannot be tracked"):
-        run.track(number=3)
+        run.track(number=object())
     with pytest.raises(ValueError, match="nothing is tracked"):
         run.resume()
     run.track(x=torch.ones(1))

@@ -71,4 +71,4 @@ def test_wrapped_twice_the_names_are_those_of_the_module_inside(tmp_path):
         run.finish_step(1)
     state = everything(tmp_path)
     assert list(state["model"]) == list(training.model.state_dict())
-    assert state["optimizer"]["param_groups"][0]["param_names"][0] == "model.first.weight"
+    assert state["optimizer"]["param_names"][0][0] == "model.first.weight"

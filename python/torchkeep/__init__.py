@@ -16,16 +16,17 @@
 from ._core import __version__
 from ._errors import Error, InvalidArgumentError, NotFoundError, RefusedError, SystemFailure
 from ._files import load, save
-from ._load_into import load_into
-from ._modules import state_dict_of
+from ._flatten import state_dict_of
+from ._generators import load_rng_state, rng_state
+from ._load_into import LoadWarning, load_into
 from ._opaque import Opaque
 from ._inspect import Checkpoint, ObjectInfo, TensorInfo, inspect, verify
 from ._run import CheckpointFile, Event, Run, RunWarning, SaveMetrics, checkpoints, find_checkpoint, pin, unpin
 from ._sampler import Batches, ResumableSampler, batches
 
 __all__ = [
-    "Batches", "Checkpoint", "CheckpointFile", "Error", "Event", "InvalidArgumentError", "NotFoundError", "ObjectInfo",
-    "Opaque", "RefusedError", "ResumableSampler", "Run", "RunWarning", "SaveMetrics", "SystemFailure", "TensorInfo", "__version__",
-    "batches", "checkpoints", "find_checkpoint", "inspect", "load", "load_into", "pin", "save", "state_dict_of", "unpin",
-    "verify",
+    "Batches", "Checkpoint", "CheckpointFile", "Error", "Event", "InvalidArgumentError", "LoadWarning", "NotFoundError",
+    "ObjectInfo", "Opaque", "RefusedError", "ResumableSampler", "Run", "RunWarning", "SaveMetrics", "SystemFailure",
+    "TensorInfo", "__version__", "batches", "checkpoints", "find_checkpoint", "inspect", "load", "load_into",
+    "load_rng_state", "pin", "rng_state", "save", "state_dict_of", "unpin", "verify",
 ]

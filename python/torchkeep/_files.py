@@ -5,7 +5,7 @@ import tempfile
 
 from . import _core
 from ._errors import InvalidArgumentError, RefusedError
-from ._plain import stand_in
+from ._stand_in import stand_in
 from ._progress import bar
 
 

@@ -3,7 +3,7 @@
 import random
 import sys
 
-from ._adapter import Adapter, describe, mismatch, torch_module
+from ._adapter import Adapter, Plan, describe, mismatch, torch_module
 
 
 class TorchGenerator(Adapter):
@@ -17,7 +17,8 @@ class TorchGenerator(Adapter):
 
     def prepare(self, state):
         checked_generator_state(state)
-        return lambda: self.generator.set_state(state)
+        before = self.generator.get_state()
+        return Plan(lambda: self.generator.set_state(state), undo=lambda: self.generator.set_state(before))
 
 
 def checked_generator_state(state):
@@ -75,13 +76,11 @@ class Generators(Adapter):
             for device in range(min(len(cuda), devices)):
                 torch.cuda.set_rng_state(cuda[device], device)
 
-        return change
+        return Plan(change)
 
 
 class NumpyGenerator(Adapter):
     """A numpy.random.Generator."""
-
-    checks = False
 
     def __init__(self, generator):
         self.generator = generator
@@ -90,10 +89,73 @@ class NumpyGenerator(Adapter):
         return _with_tensors(self.generator.bit_generator.state, sys.modules["numpy"], torch_module())
 
     def prepare(self, state):
-        def change():
-            self.generator.bit_generator.state = _with_arrays(state, torch_module())
+        own = _with_arrays(state, torch_module())
+        before = self.generator.bit_generator.state
+        _tried(lambda: self._put(type(self.generator.bit_generator)(), own), "a numpy.random.Generator")
+        return Plan(lambda: self._put(self.generator.bit_generator, own),
+                    undo=lambda: self._put(self.generator.bit_generator, before))
 
-        return change
+    @staticmethod
+    def _put(generator, state):
+        generator.state = state
+
+
+class NumpyRandomState(Adapter):
+    """A numpy.random.RandomState."""
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def capture(self):
+        return _with_tensors(self.generator.get_state(legacy=False), sys.modules["numpy"], torch_module())
+
+    def prepare(self, state):
+        own, numpy = _with_arrays(state, torch_module()), sys.modules["numpy"]
+        _tried(lambda: numpy.random.RandomState().set_state(own), "a numpy.random.RandomState")
+        before = self.generator.get_state(legacy=False)
+        return Plan(lambda: self.generator.set_state(own), undo=lambda: self.generator.set_state(before))
+
+
+class PythonGenerator(Adapter):
+    """A random.Random."""
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def capture(self):
+        return self.generator.getstate()
+
+    def prepare(self, state):
+        _tried(lambda: random.Random().setstate(state), "a random.Random")
+        before = self.generator.getstate()
+        return Plan(lambda: self.generator.setstate(state), undo=lambda: self.generator.setstate(before))
+
+
+def _tried(change, what):
+    """Makes a change to something of no account first."""
+    try:
+        change()
+    except Exception as error:
+        raise mismatch(f"expected the state of {what}: {type(error).__name__}: {error}") from error
+
+
+def rng_state():
+    """The states of all default generators, as a run saves them: {"torch", "cuda", "python", "numpy"}, without those of
+    modules that are not imported and of devices that are not there. Plain data and tensors: torchkeep.save() takes it."""
+    return Generators().capture()
+
+
+def load_rng_state(state, *, any_devices=False):
+    """Sets all default generators to what rng_state() returned, also from a checkpoint's "rng".
+
+    Args:
+        state: of rng_state().
+        any_devices: accept the states of another number of CUDA devices: those on both sides are set.
+
+    Raises:
+        torchkeep.Error: mismatch, and then nothing is changed.
+    """
+    Generators(any_devices).prepare(state).change()
 
 
 def _with_tensors(state, numpy, torch):

@@ -202,7 +202,8 @@ def inspect(path):
 
 
 def verify(path, *, progress=False):
-    """Reads every byte of a checkpoint and checks all that load() checks, in little memory. Raises torchkeep.Error."""
+    """Checks every byte of a checkpoint in little memory, as `torchkeep verify` does: more than load() checks, so that
+    what load() refuses never passes. Raises torchkeep.Error."""
     from ._progress import bar
 
     with bar(progress, "verifying", path) as move:

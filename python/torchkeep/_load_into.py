@@ -2,10 +2,16 @@
 """load_into: a file straight into live objects."""
 import collections
 import os
+import warnings
 
 from . import _core, _state
+from ._adapter import outside
 from ._errors import Error, InvalidArgumentError, NotFoundError
 from ._progress import bar
+
+
+class LoadWarning(UserWarning):
+    """Something was loaded, but not as it stands in the file, or by an assumption."""
 
 
 def load_into(path, *, verify_first=False, progress=False, **objects):
@@ -14,10 +20,12 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
         step = torchkeep.load_into("checkpoint.pt", model=model, optimizer=optimizer)["step"]
 
     An object `model=...` is filled from the entry "model" or "model_state_dict" (the only object also from a file that
-    is nothing but its state). The bytes are read straight into the memory of parameters, buffers and existing optimizer
-    state on the CPU: no second copy of the state is made. Everything is checked first: names, shapes and dtypes of all
-    objects, and one torchkeep.Error (mismatch) lists what does not fit before anything is changed. Checksums are
-    verified while the bytes are read.
+    is nothing but its state). What fits is what the object's own load_state_dict() takes. Everything is checked first, and
+    one torchkeep.Error (mismatch) lists what does not fit before anything is changed; an object with methods or hooks of
+    its own is loaded first, and put back if it refuses. Where load_state_dict() would do nothing but copy, the bytes are
+    read straight into the memory of parameters, buffers and existing optimizer state on the CPU: no second copy of the
+    state is made. Checksums are verified while the bytes are read. What an object shows afterwards and is not the file's
+    (a dtype of its own, a method that changes what it loads) is a torchkeep.LoadWarning by name.
 
     Args:
         path: the file.
@@ -35,51 +43,65 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
     if not objects:
         raise InvalidArgumentError("expected objects to load into: load_into(path, model=model, ...)")
     path = os.fspath(path)
-    modules = []
-    adapters = {name: _state.adapter_for(name, thing, modules, _ignore) for name, thing in objects.items()}
-    modules += [(name, one.module) for name, one in adapters.items() if isinstance(one, _state.Module)]
+    context = _state.Context(_warn)
+    adapters = {name: _state.adapter_for(name, thing, context) for name, thing in objects.items()}
     with bar(progress, "loading", path) as move:
         file = _core.OpenedCheckpoint(path, move)
-        rest = _load(file, file.structure(), adapters, path, verify_first)
+        rest = _load(file, file.structure(), adapters, context, path, verify_first)
         file.end()
     return rest
 
 
-def _load(file, structure, adapters, path, verify_first):
+def _load(file, structure, adapters, context, path, verify_first):
     keys = {name: _key_of(name, structure, adapters, path) for name in adapters}
-    places, changes, problems = {}, {}, []
-
-    def prepare(name, state):
-        try:
-            return adapters[name].prepare(state)
-        except Error as error:
-            problems.append(f"{name}: {error.message}")
-
-    for name in [name for name, one in adapters.items() if one.in_place]:
-        key = keys[name]
-        places[name], changes[name] = prepare(name, structure if key is None else structure[key]) or (None, None)
+    parts = {name: structure if key is None else structure[key] for name, key in keys.items()}
+    direct = [name for name, one in adapters.items() if one.in_place]
     whole = None in keys.values()
-    direct = {keys[name] for name in places}
-    others = {} if whole else file.read([key for key in structure if key not in direct], None)
-    for name in [name for name, one in adapters.items() if not one.in_place]:
-        changes[name] = prepare(name, others.pop(keys[name]))
+    others = {} if whole else file.read([key for key in structure if key not in {keys[name] for name in direct}], None)
+    context.note(parts, others.get("provenance"))
+    plans, problems = {}, []
+    for name, adapter in adapters.items():
+        try:
+            plans[name] = adapter.prepare(parts[name] if adapter.in_place else others[keys[name]])
+        except Error as error:
+            problems.append(error)
+            error.message = f"{name}: {error.message}"
     if problems:
-        message = f"the file does not fit, and nothing was changed: {'; '.join(problems)}"
-        raise Error(message, "mismatch", file=path, text=f"{path}: {message}")
+        message = f"the file does not fit, and nothing was changed: {'; '.join(error.message for error in problems)}"
+        raise Error(message, "mismatch", file=path, text=f"{path}: {message}") from problems[0]
     if verify_first:
         file.verify()
-    if whole:
-        (name, targets), = places.items()
-        filled = {None: file.read(None, targets)}
-    else:
-        filled = file.read(list(direct), {keys[name]: targets for name, targets in places.items()})
-    for name, change in changes.items():
-        change(filled[keys[name]]) if name in places else change()
+    for name in adapters.keys() - set(direct):
+        others.pop(keys[name])
+
+    def read(names):
+        if whole:
+            return {None: file.read(None, plans[names[0]].targets)} if names else {}
+        return file.read([keys[name] for name in names], {keys[name]: plans[name].targets for name in names})
+
+    judged = [name for name in adapters if not plans[name].checked]
+    _change(judged, plans, read([name for name in judged if name in direct]), keys, path)
+    rest = [name for name in adapters if plans[name].checked]
+    _change(rest, plans, read([name for name in rest if name in direct]), keys, path)
     return others
 
 
-def _ignore(message):
-    """Where a run would warn, load_into takes the file's word."""
+def _change(names, plans, filled, keys, path):
+    for i, name in enumerate(names):
+        plan = plans[name]
+        try:
+            plan.change(filled[keys[name]]) if keys[name] in filled else plan.change()
+        except Error as error:
+            undone = all(plans[one].undo is not None for one in names[:i + 1])
+            for one in reversed(names[:i + 1]) if undone else ():
+                plans[one].undo()
+            state = "nothing was changed" if undone else "what was loaded before it is changed already: do not use it"
+            message = f"{name}: {error.message}; {state}"
+            raise Error(message, error.code, file=path, text=f"{path}: {message}") from error.__cause__ or error
+
+
+def _warn(message):
+    warnings.warn(message, LoadWarning, stacklevel=outside())
 
 
 def _key_of(name, structure, adapters, path):

@@ -1,88 +1,261 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whole pickled modules: their state dicts."""
+"""torch.nn.Module: PyTorch's own load_state_dict() decides what fits, tried first on a copy without memory."""
 import collections
-import collections.abc
-import os
+import types
+import warnings
+from collections.abc import Mapping
 
-from ._errors import Error, NotFoundError
-from ._files import load
-from ._opaque import Opaque
+from ._adapter import Adapter, Judged, Plan, call_own, describe, differences, listed, mismatch, torch_module
+from ._names import CleanNames, unwrapped
+from ._plain import TYPE, plain, restored
 
-_MAX_VISITS = 1 << 20  # a file may name one submodule as often as it likes
-_PARTS = ("_parameters", "_buffers", "_modules")
-
-
-def is_module(thing):
-    """Whether it is a whole pickled torch.nn.Module: an Opaque with parameters, buffers and submodules."""
-    return (isinstance(thing, Opaque) and isinstance(thing.state, dict)
-            and all(isinstance(thing.state.get(part), dict) for part in _PARTS))
+# Where PyTorch's own code lives that does nothing in load_state_dict() but rename, add and copy entries.
+_TRUSTED = ("torch.nn.", "torch.optim.swa_utils", "torch._dynamo.", "torch.distributed.algorithms._checkpoint.")
 
 
-def state_dict_of(source, key=None, *, map_location=None):
-    """The state dict of a module that was saved whole (`torch.save(model, path)`, as old zoos and ultralytics do).
+class Module(Adapter):
+    """Parameters, buffers, and what get_extra_state() adds."""
 
-    Nothing of the module's class is needed, and nothing is run. The names and their order are those of PyTorch's
-    Module.state_dict(); buffers that a module does not save are left out.
+    in_place = True
 
-        model.load_state_dict(torchkeep.state_dict_of("yolo.pt", "model"))
+    def __init__(self, module, name, context):
+        self.module = unwrapped(module)
+        self.name = name
+        self.context = context
 
-    Args:
-        source: a file, as torchkeep.load takes it, or a torchkeep.Opaque out of one.
-        key: where the module is in the file ("model"); not needed where there is only one module at the top.
-        map_location: as in torch.load.
+    def capture(self):
+        return plain(CleanNames(self.module).cleaned(self.module.state_dict()))
 
-    Returns:
-        An OrderedDict of names and tensors. A state dict in place of the module comes back as it is.
+    def watched(self):
+        lazy = torch_module().nn.parameter.is_lazy
+        return ([one for one in self.module.parameters() if not lazy(one)],
+                [one for one in self.module.buffers() if not lazy(one)])
 
-    Raises:
-        torchkeep.Error: not_found (no module, several), and what load() raises.
-    """
-    if isinstance(source, Opaque):
-        return _flatten(source, "the object")
-    content = load(source, map_location, only=key)
-    if key is None and isinstance(content, collections.abc.Mapping):
-        content = _only_module(content, source)
-    if is_module(content):
-        return _flatten(content, source)
-    if isinstance(content, collections.abc.Mapping):
-        return content
-    raise _not_found(source, f"expected a pickled module, found {_describe(content)}", key)
+    def prepare(self, state):
+        if not isinstance(state, Mapping):
+            raise mismatch(f"expected a module's state dict, found a {type(state).__name__}")
+        live = self._live()
+        trial = self._trial(self._own(state, live), live)
+        if trial is None:
+            judged = Judged(self.module)
+            return Plan(lambda filled: self._load(filled, judged.load), checked=False, undo=judged.undo)
+        targets = {there: trial[here] for there, here in zip(state, self._own(dict.fromkeys(state), live)) if here in trial}
+        return Plan(lambda filled: self._load(filled, lambda own: call_own(self.module, own)), targets=targets)
+
+    def _own(self, state, live):
+        """The file's state under this module's names, tied parameters that it has once under all of theirs."""
+        own = CleanNames(self.module).own(state, live)
+        by_memory = collections.defaultdict(list)
+        for key, value in live.items():
+            if isinstance(value, torch_module().Tensor):
+                by_memory[id(value)].append(key)
+        for keys in by_memory.values():
+            present = [key for key in keys if key in own]
+            for key in keys:
+                if present and key not in own:
+                    own[key] = own[present[0]]
+        return own
+
+    def _live(self):
+        """The entries of state_dict(), tensors as the module has them."""
+        module = self.module
+        if getattr(module.state_dict, "__func__", None) is torch_module().nn.Module.state_dict:
+            return dict(module.state_dict(keep_vars=True))
+        return dict(module.state_dict())
+
+    def _load(self, filled, load):
+        own = restored(self._own(filled, self._live()))
+        load(own)
+        live = self._live()
+        shown = {key: value.detach() if isinstance(value, torch_module().Tensor) else value for key, value in live.items()}
+        changed = [f"{path} ({self._change(shown.get(path), own.get(path))})"
+                   for path in differences(shown, own, lacking=False)
+                   if not (self._is_tied(path, own, live) or _is_the_number_of(shown.get(path), own.get(path)))]
+        if changed:
+            self.context.warn(f"'{self.name}': after {type(self.module).__name__}.load_state_dict() the module shows other "
+                              f"values than the file: {listed(changed, 5)}")
+
+    @staticmethod
+    def _is_tied(path, own, live):
+        """Whether it has the file's value of another name of the same parameter."""
+        names = [key for key, value in live.items() if value is live.get(path) and key in own]
+        return any(not differences(live[key].detach(), own[key]) for key in names
+                   if isinstance(live[key], torch_module().Tensor))
+
+    @staticmethod
+    def _change(shown, saved):
+        ours, theirs = describe(shown), describe(saved)
+        return f"{theirs} in the file, {ours} here" if ours != theirs else "other values"
+
+    # ---- the trial
+
+    def _trial(self, state, live):
+        """Loads the state's names, shapes and dtypes into a copy of the module without memory. Returns the live tensors
+        that load_state_dict() will do nothing with but copy one entry into each, by that entry's key; None: code of the
+        user's takes part, so only the real load can tell. Raises Error (mismatch) with all that does not fit."""
+        if has_foreign_code(self.module):
+            return None
+        torch = torch_module()
+        try:
+            copy = Shadow(self.module)
+        except Exception:  # a parameter that has no likeness on the device meta
+            return None
+        entries = {key: _likeness(value) for key, value in state.items()}
+        made = collections.OrderedDict(entries)
+        if getattr(state, "_metadata", None) is not None:
+            made._metadata = {path: dict(entry) for path, entry in state._metadata.items()}
+        copies = _Copies()
+        try:
+            with copies, torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the real load warns
+                copy.module.load_state_dict(made)
+        except Exception as error:
+            if not (isinstance(error, RuntimeError) and str(error).startswith("Error(s) in loading state_dict")):
+                return None
+            raise mismatch(f"the state does not fit the module: {listed(self._problems(state, live, error))}") from error
+        return copy.targets(entries, copies.made)
+
+    @staticmethod
+    def _problems(state, live, error):
+        """All that does not fit, in few words; PyTorch's own where ours find nothing."""
+        tensor = torch_module().Tensor
+        problems = [f"{name}: not in the file" for name in live if name not in state]
+        problems += [f"{name}: not in the module" for name in state if name not in live]
+        for name, value in live.items():
+            saved = state.get(name)
+            if name in state and isinstance(value, tensor) and not torch_module().nn.parameter.is_lazy(value):
+                if not isinstance(saved, tensor) or saved.shape != value.shape:
+                    problems.append(f"{name}: {describe(saved)} in the file, {describe(value)} in the module")
+        return problems or [str(error)]
 
 
-def _describe(content):
-    return repr(content) if isinstance(content, Opaque) else f"a {type(content).__name__}"
+def _is_the_number_of(shown, saved):
+    """PyTorch takes a vector of one element for a number: files of before 0.4."""
+    tensor = torch_module().Tensor
+    return (isinstance(shown, tensor) and isinstance(saved, tensor) and shown.dim() == 0 and saved.shape == (1,)
+            and not differences(shown, saved[0]))
 
 
-def _not_found(source, message, key=None):
-    file = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    return NotFoundError(message, "not_found", file=file, key=key, text=f"{file}: {message}" if file else message)
+def has_foreign_code(module):
+    """Whether load_state_dict() of the module runs code that is not PyTorch's, or works on tensors of other classes."""
+    torch = torch_module()
+    base, kinds = torch.nn.Module, _kinds()
+    if isinstance(module, torch.jit.ScriptModule) or _function(module.load_state_dict) is not base.load_state_dict:
+        return True
+    for part in module.modules():
+        if isinstance(part, torch.jit.ScriptModule) or not _is_trusted(part._load_from_state_dict):
+            return True
+        if type(part).set_extra_state is not base.set_extra_state:
+            return True
+        hooks = [*part._load_state_dict_pre_hooks.values(), *part._load_state_dict_post_hooks.values()]
+        if not all(_is_trusted(getattr(hook, "hook", hook)) for hook in hooks):
+            return True
+        tensors = [*part._parameters.values(), *part._buffers.values()]
+        if any(type(one) not in kinds for one in tensors if one is not None):
+            return True
+    return bool(torch.__future__.get_swap_module_params_on_conversion())
 
 
-def _only_module(content, source):
-    """The module that stands at the top of a checkpoint, or the content where that is a state dict."""
-    modules = {key: part for key, part in content.items() if is_module(part)}
-    if len(modules) == 1:
-        return next(iter(modules.values()))
-    if modules:
-        raise _not_found(source, f"several modules: say which, key= one of {', '.join(map(repr, modules))}")
-    return content
+def _kinds():
+    torch = torch_module()
+    return {torch.Tensor, *(getattr(torch.nn.parameter, name) for name in
+                            ("Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer")
+                            if hasattr(torch.nn.parameter, name))}
 
 
-def _flatten(module, source):
-    state, visits = collections.OrderedDict(), 0
-    stack = [("", module)]
-    while stack:
-        prefix, one = stack.pop()
-        if not is_module(one):
-            raise Error(f"submodule '{prefix[:-1]}' of {source} is {_describe(one)}, not a module", "unsupported")
-        left_out = one.state.get("_non_persistent_buffers_set") or ()
-        for part, skipped in (("_parameters", ()), ("_buffers", left_out)):
-            for name, tensor in one.state[part].items():
-                if tensor is not None and name not in skipped:
-                    state[f"{prefix}{name}"] = tensor.detach() if hasattr(tensor, "detach") else tensor
-        children = [(f"{prefix}{name}.", child) for name, child in one.state["_modules"].items() if child is not None]
-        visits += 1 + len(children)
-        if visits > _MAX_VISITS or len(prefix) > 4096:
-            raise Error(f"{source}: more than {_MAX_VISITS} submodules, or names of more than 4096 characters", "refused")
-        stack.extend(reversed(children))
-    return state
+def _function(method):
+    return getattr(method, "__func__", method)
+
+
+def _is_trusted(function):
+    home = getattr(_function(function), "__module__", None) or type(function).__module__ or ""
+    return home.startswith(_TRUSTED)
+
+
+def _likeness(value):
+    """A tensor like another, without memory, and one that no other entry is."""
+    if isinstance(value, torch_module().Tensor) and value.layout == torch_module().strided and not value.is_quantized:
+        return value.detach().to("meta")[...]
+    return restored(value) if isinstance(value, Mapping) and value.get(TYPE) == "uninitialized" else value
+
+
+class Shadow:
+    """A module built like another one, with tensors on the device meta; attributes are shared, and never changed by
+    PyTorch's own code."""
+
+    def __init__(self, module):
+        self._modules = {}
+        self._tensors = {}  # by id: the live tensor and its likeness
+        self.module = self._of(module)
+
+    def targets(self, entries, copies):
+        """The live tensors that exactly one entry was copied into, by the entry's key. `copies`: (to, from)."""
+        keys = {id(value): key for key, value in entries.items()}
+        live = {id(likeness): tensor for tensor, likeness in self._tensors.values()}
+        count = collections.Counter(id(to) for to, _ in copies)
+        return {keys[id(from_)]: live[id(to)] for to, from_ in copies
+                if count[id(to)] == 1 and id(from_) in keys and id(to) in live
+                and not torch_module().nn.parameter.is_lazy(live[id(to)])}
+
+    def _of(self, module):
+        if id(module) in self._modules:
+            return self._modules[id(module)]
+        shadow = self._modules[id(module)] = object.__new__(type(module))
+        shadow.__dict__.update(module.__dict__)
+        shadow.__dict__["_parameters"] = {name: self._like(one) for name, one in module._parameters.items()}
+        shadow.__dict__["_buffers"] = {name: self._like(one) for name, one in module._buffers.items()}
+        shadow.__dict__["_modules"] = {name: None if one is None else self._of(one)
+                                       for name, one in module._modules.items()}
+        for hooks in ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"):
+            shadow.__dict__[hooks] = collections.OrderedDict(
+                (number, _rebound(hook, module, shadow)) for number, hook in getattr(module, hooks).items())
+        return shadow
+
+    def _like(self, tensor):
+        if tensor is None:
+            return None
+        if id(tensor) not in self._tensors:
+            self._tensors[id(tensor)] = tensor, _empty_like(tensor)
+        return self._tensors[id(tensor)][1]
+
+
+def _empty_like(tensor):
+    torch = torch_module()
+    if torch.nn.parameter.is_lazy(tensor):
+        options = {"requires_grad": tensor.requires_grad} if isinstance(tensor, torch.nn.Parameter) else {}
+        return type(tensor)(device="meta", dtype=tensor.dtype, **options)
+    made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(made, requires_grad=tensor.requires_grad)
+    return made
+
+
+def _rebound(hook, module, shadow):
+    """A hook of the module that acts on its shadow."""
+    inner = getattr(hook, "hook", None)
+    if inner is None:
+        return _method_of(hook, module, shadow)
+    return type(hook)(_method_of(inner, module, shadow), shadow if hook.with_module else None)
+
+
+def _method_of(function, module, shadow):
+    if getattr(function, "__self__", None) is module:
+        return types.MethodType(function.__func__, shadow)
+    return function
+
+
+def _Copies():
+    """Notes every tensor.copy_(other), as a context."""
+    torch = torch_module()
+
+    class Copies(torch.overrides.TorchFunctionMode):
+        def __init__(self):
+            super().__init__()
+            self.made = []
+
+        def __torch_function__(self, function, types, arguments=(), options=None):
+            if function is torch.Tensor.copy_:
+                self.made.append((arguments[0], arguments[1]))
+            return function(*arguments, **(options or {}))
+
+    return Copies()

@@ -8,16 +8,21 @@ import sys
 import threading
 import warnings
 import weakref
+from collections.abc import Mapping
 
 from . import _core, _state
+from ._accumulation import Accumulation
+from ._adapter import outside
 from ._errors import InvalidArgumentError
+from ._gate import Gates
 from ._generators import Generators
 from ._signals import StopSignals
+from ._values import Value, Values
 
 logger = logging.getLogger("torchkeep")
 
 _FRONT_ENTRIES = ("rng", "gradients")
-_CHOICES = {"best": ("min", "max"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader")}
+_CHOICES = {"best": ("min", "max"), "proof": ("hash", "counters"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader")}
 
 
 class RunWarning(UserWarning):
@@ -63,7 +68,7 @@ def _reporter(on_event):
         if on_event is not None:
             on_event(event)
         elif event.is_warning:
-            warnings.warn(event.message, RunWarning, stacklevel=3)
+            warnings.warn(event.message, RunWarning, stacklevel=outside())
         else:
             logger.info(event.message)
 
@@ -82,8 +87,8 @@ class Run:
     Killed at any moment, the same program started again continues at the last checkpoint, bit for bit. SIGTERM, SIGINT
     and SIGUSR1 make the next finish_step() save and end the loop; `raise SystemExit(run.exit_code())` then tells the
     script around the program to run it again. A save that fails is a warning, never an exception. Saves are written by
-    a thread of their own while the training goes on; every step of a tracked optimizer passes a gate (a step pre-hook),
-    which copies aside what is not written yet. All calls come from one thread.
+    a thread of their own while the training goes on; every step of a tracked optimizer passes a gate (the first of its
+    step pre-hooks), which copies aside what is not written yet. All calls come from one thread.
 
     Args:
         directory: made when missing, and locked: one process writes.
@@ -105,7 +110,11 @@ class Run:
         verify_first: resume() checks a checkpoint whole before the first byte is changed: twice the reading.
         background: write checkpoints while the training goes on; False: finish_step() returns when the file is there.
         staging_limit: bytes that a save may copy aside at once; beyond, the training waits. None: a quarter of the
-            machine's memory.
+            memory that this process may use (the machine's, or its cgroup's).
+        proof: how a save in the background proves that what it wrote is the state at finish_step(). "hash": by a hash
+            of the memory that it reads while the training goes on, taken in finish_step(); whatever writes there, a
+            checkpoint is that state byte for byte, or is taken again. "counters": by PyTorch's version counters, which
+            costs finish_step() nothing and misses writes through `.data`, NumPy and raw pointers.
         on_event: called with every Event; None: warnings go to `warnings`, the rest to the logger "torchkeep".
 
     Raises:
@@ -115,13 +124,14 @@ class Run:
     def __init__(self, directory, *, save_every=0, save_seconds=0.0, keep_last=3, keep_every=0, keep_best=0,
                  best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(),
                  any_devices=False, rng=True, gradients=False, signals=True, durable=True, read_back=True,
-                 stop_after_failures=0, verify_first=False, background=True, staging_limit=None, on_event=None):
+                 stop_after_failures=0, verify_first=False, background=True, staging_limit=None, proof="hash",
+                 on_event=None):
         options = {"save_every": save_every, "save_seconds": float(save_seconds), "keep_last": keep_last,
                    "keep_every": keep_every, "keep_best": keep_best, "best_metric": best_metric, "best": best,
                    "resume": resume, "role": role, "may_be_missing": list(may_be_missing),
                    "any_devices": any_devices, "rng": rng, "gradients": gradients, "durable": durable,
                    "read_back": read_back, "stop_after_failures": stop_after_failures, "verify_first": verify_first,
-                   "background": background}
+                   "background": background, "proof": proof}
         if staging_limit is not None:
             options["staging_limit"] = staging_limit
         for name, choices in _CHOICES.items():
@@ -130,44 +140,69 @@ class Run:
         self.directory = os.fspath(directory)
         self._engine = _core.Engine(self.directory, options, _reporter(on_event))
         self._options = options
-        self._modules = []  # [(tracked name, module)]
+        self._context = _state.Context(self._engine_warn())
+        self._modules = self._context.modules  # [(tracked name, module)]
+        self._values = Values()
+        self._accumulation = None if gradients else Accumulation()
         self._adapters = {}
         self._warned = set()
         self._resumed = False
         self._stepped = False  # since
         self._total = None  # of steps()
         self._signals = StopSignals(self._engine.request_stop) if signals else None
-        self._gates = []  # handles of hooks
+        self._gates = Gates(self._before_step())
         self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._gates, threading.get_ident())
 
     # ---- tracking
 
-    def track(self, named=None, /, **objects):
+    def track(self, *named, **objects):
         """Adds objects to every checkpoint, each under its name.
 
         What they can be: a module (also compiled or DDP-wrapped), an optimizer (its parameters are named
         "<tracked module>.<name>" in the file, whatever the order of the calls), a learning rate scheduler, a
-        ResumableSampler, a torch.Generator or NumPy generator, a tensor (restored in place), or any object with
-        state_dict() and load_state_dict(): GradScaler, StatefulDataLoader, your own. A dict takes names that are no
-        Python names. Raises torchkeep.Error (invalid_argument) for a name that is taken or reserved, and after resume().
+        ResumableSampler, a generator of torch, NumPy or Python, a tensor (restored in place), or any object with
+        state_dict() and load_state_dict(): GradScaler, StatefulDataLoader, your own. Plain data too: a list, a dict, a set
+        or an array is restored in place, a number, a string or None is read and written as `run.values[name]`. What is
+        None may be missing in a checkpoint. A dict as the only argument takes names that are no Python names. Raises
+        torchkeep.Error (invalid_argument) for a name that is taken or reserved, and after resume().
         """
-        for name, thing in {**(named or {}), **objects}.items():
+        for name, thing in {**_named(named), **objects}.items():
             if name in _FRONT_ENTRIES:
                 raise InvalidArgumentError(f"'{name}' is an entry of every checkpoint; choose another name")
-            adapter = _state.adapter_for(name, thing, self._modules, self._engine_warn())
-            self._engine.track(name, adapter, True)
+            adapter = _state.adapter_for(name, thing, self._context)
+            gated = self._gates.add(name, thing) if self._options["role"] == "writer" else None
+            self._engine.track(name, adapter, thing is not None, gated)
             self._adapters[name] = adapter
-            if isinstance(adapter, _state.Module):
-                self._modules.append((name, adapter.module))
-            if isinstance(adapter, _state.Optimizer) and self._options["role"] == "writer":
-                self._add_gate(name, adapter.optimizer)
+            if isinstance(adapter, Value):
+                self._values._add(name, adapter)
 
-    def _add_gate(self, name, optimizer):
-        engine = self._engine
-        try:
-            self._gates.append(optimizer.register_step_pre_hook(lambda *_: engine.gate(name)))
-        except AttributeError:  # it has no hooks: then every save copies what it writes
-            pass
+    def _before_step(self):
+        """What is called before what is tracked under a name steps: the gate, and a look at its gradients, of which it says
+        once when they are of before a finish_step(). It does not hold the run."""
+        accumulation, engine, adapters, warned = self._accumulation, self._engine, self._adapters, self._warned
+
+        def passed(name):
+            engine.gate(name)
+            optimizer = getattr(adapters.get(name), "optimizer", None)
+            if (accumulation is not None and optimizer is not None and accumulation.carried(name, optimizer)
+                    and "gradients" not in warned):
+                warned.add("gradients")
+                engine.warn(f"'{name}' uses gradients that were accumulated over a finish_step(), which are not saved: a run "
+                            "that is resumed there lacks them. Call finish_step() once for each step of the optimizer, or "
+                            "open the run with gradients=True")
+
+        return passed
+
+    @property
+    def values(self):
+        """The plain values that are tracked, by name: what a number or a string is after resume(), and what the next
+        checkpoint has of it.
+
+            run.track(best=float("inf"))
+            ...
+            run.values["best"] = min(run.values["best"], loss)
+        """
+        return self._values
 
     def _engine_warn(self):
         engine = self._engine
@@ -187,7 +222,13 @@ class Run:
             self._track_generators_and_gradients()
         for message in self._completeness():
             self._engine.warn(message)
+        tracked = _state.recorded(self._adapters)
+        self._engine.on_provenance(lambda provenance: self._context.note({}, provenance))
         step = self._engine.resume()
+        # What the checkpoint overrides stays what the run was asked for.
+        kept = {name: {**own, **{key: value for key, value in self._context.recorded.get(name, {}).items()
+                                 if key == "hyperparameters"}} for name, own in tracked.items()}
+        self._engine.add_provenance({"tracked": kept})
         self._resumed = True
         if self._options["rng"] and torch is not None and step > 0:
             for adapter in self._adapters.values():
@@ -199,10 +240,10 @@ class Run:
         # The generators come last: nothing that restores may draw after them.
         if self._options["gradients"]:
             gradients = _state.Gradients(self._modules)
-            self._engine.track("gradients", gradients, False)
+            self._engine.track("gradients", gradients, False, None)
         if self._options["rng"]:
             generators = Generators(self._options["any_devices"])
-            self._engine.track("rng", generators, True)
+            self._engine.track("rng", generators, True, None)
 
     # ---- the loop
 
@@ -222,6 +263,9 @@ class Run:
         """Notes that a step is done: logs its metrics (numbers, texts, tensors of one element); saves when that is due
         or a stop was asked for. `step` is the number of steps done; left out, one more than before."""
         self._warn_of_samplers()
+        if self._accumulation is not None:
+            self._accumulation.finish({name: one.optimizer for name, one in self._adapters.items()
+                                       if isinstance(one, _state.Optimizer)})
         self._stepped = True
         plain = {name: _plain(value) for name, value in metrics.items()}
         self._engine.finish_step(self._engine.step + 1 if step is None else step, plain)
@@ -308,7 +352,7 @@ class Run:
         adapters = self._adapters.items()
         optimizers = [(name, one) for name, one in adapters if isinstance(one, _state.Optimizer)]
         for name, one in optimizers:
-            unknown = one.strangers()
+            unknown = one.untracked()
             if unknown:
                 count = "a parameter" if len(unknown) == 1 else f"{len(unknown)} parameters"
                 yield (f"optimizer '{name}' trains {count} that are in no tracked module, so their values will not be "
@@ -335,10 +379,17 @@ class Run:
                                   "still: loop over torchkeep.batches(loader), or call sampler.advance(n)")
 
 
+def _named(arguments):
+    """The names and objects of a call of track()."""
+    if len(arguments) <= 1 and all(isinstance(one, Mapping) for one in arguments):
+        return dict(*arguments)
+    names = _state.likely_names(arguments)
+    raise InvalidArgumentError(f"track() takes objects by their names in the checkpoint: write run.track({names})")
+
+
 def _close(engine, signals, gates, thread):
     """For close(), for a run that nobody holds any more, and for the end of the program."""
-    for gate in gates:
-        gate.remove()
+    gates.remove()
     try:
         if threading.get_ident() == thread:  # and not that of some garbage collection
             engine.wait()

@@ -2,8 +2,6 @@
 """The rare kinds of tensors, taken apart and put together with PyTorch's own functions. Called by the extension."""
 import torch
 
-from ._errors import Error
-
 
 def location_of(storage):
     """Where torch.load would put the storage back: "cuda:0"."""
@@ -70,46 +68,17 @@ def meta(dtype, sizes, strides):
 
 
 def sparse(layout, indices, plain, values, sizes, coalesced):
-    # Not torch._utils._rebuild_sparse_tensor: what that makes is kept alive until the next torch.load.
+    # Not torch._utils._rebuild_sparse_tensor: what that makes is kept alive until the next torch.load. The indices were
+    # checked when the file was read (SparseTensor::validate).
     layout, sizes = getattr(torch, layout), torch.Size(sizes)
-    try:
-        if layout == torch.sparse_coo:
-            _validate(torch._validate_sparse_coo_tensor_args, indices, values, sizes, coalesced)
-            return torch.sparse_coo_tensor(indices, values, sizes, check_invariants=False, is_coalesced=coalesced)
-        _validate(torch._validate_sparse_compressed_tensor_args, indices, plain, values, sizes, layout)
-        return torch.sparse_compressed_tensor(indices, plain, values, sizes, layout=layout, check_invariants=False)
-    except (RuntimeError, ValueError) as error:
-        raise Error(f"a sparse tensor whose parts do not fit: {error}", "corrupt") from error
-
-
-def _validate(check, indices, *others):
-    # An index outside the tensor would lead outside its memory as soon as somebody uses it.
-    if indices.is_meta:
-        return
-    try:
-        check(indices, *others, check_pinning=False)
-    except TypeError:  # a PyTorch without that argument
-        check(indices, *others)
+    if layout == torch.sparse_coo:
+        return torch.sparse_coo_tensor(indices, values, sizes, check_invariants=False, is_coalesced=coalesced)
+    return torch.sparse_compressed_tensor(indices, plain, values, sizes, layout=layout, check_invariants=False)
 
 
 def nested(buffer, sizes, strides, offsets):
-    parts = (sizes, strides, offsets)
-    if not any(part.is_meta for part in (buffer, *parts)) and not _fits(buffer, *(part.tolist() for part in parts)):
-        raise Error("a nested tensor whose parts do not lie in its memory", "corrupt")
+    # Every part lies in the buffer: NestedTensor::validate.
     return torch._utils._rebuild_nested_tensor(buffer, sizes, strides, offsets)
-
-
-def _fits(buffer, sizes, strides, offsets):
-    """Whether every part lies in the buffer. In Python's integers, which do not overflow."""
-    if not (buffer.dim() == 1 and buffer.is_contiguous() and len(sizes) == len(strides) == len(offsets)):
-        return False
-    for shape, steps, offset in zip(sizes, strides, offsets):
-        if len(shape) != len(steps) or min([offset, *shape, *steps]) < 0:
-            return False
-        last = offset + sum((size - 1) * step for size, step in zip(shape, steps))
-        if 0 not in shape and last >= buffer.numel():
-            return False
-    return True
 
 
 def finish(tensor, conj, neg):

@@ -48,6 +48,15 @@ class Team {
 
 }  // namespace
 
+SignalsBlocked::SignalsBlocked() noexcept {
+  sigset_t all;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before_);
+}
+SignalsBlocked::~SignalsBlocked() {
+  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
 unsigned usable_cores() noexcept {
 #if defined(__linux__)
   // taskset, batch systems and containers give a process some of the machine's cores; more threads than that would only
@@ -64,11 +73,12 @@ void parallel_for(std::uint64_t count, unsigned threads, const std::function<voi
       static_cast<std::size_t>(std::min<std::uint64_t>(threads, std::max<std::uint64_t>(count, 1)) - 1);
   Team team(count, work);
   std::vector<std::thread> crew;
-  try {
-    crew.reserve(helpers);
-    while (crew.size() < helpers) crew.emplace_back([&team] { team.draw(); });
-  } catch (const std::exception&) {  // no more threads or memory for one: those that started, and this one, do it all
-  }
+  if (helpers > 0) try {
+      const SignalsBlocked blocked;
+      crew.reserve(helpers);
+      while (crew.size() < helpers) crew.emplace_back([&team] { team.draw(); });
+    } catch (const std::exception&) {  // no more threads or memory for one: those that started, and this one, do it all
+    }
   team.draw();
   for (std::thread& thread : crew) thread.join();
   team.rethrow();

@@ -80,8 +80,7 @@ class Renamer {
   Value rename_optimizer(const Value& optimizer) {
     return rewrite(optimizer, [this](const Visit& visit) {
       const Place& place = visit.place;
-      const bool is_name = visit.value.is(Kind::string) && place.parent != nullptr && place.parent->parent != nullptr &&
-                           place.step.kind == Step::Kind::index && place.parent->step.text() == "param_names";
+      const bool is_name = visit.value.is(Kind::string) && place.step.kind == Step::Kind::index && is_in_names(place);
       if (!is_name) return Edit{};
       auto name = new_name(visit.value.as_string());
       return name ? Edit{What::replace, Value(*name)} : Edit{};
@@ -89,6 +88,14 @@ class Renamer {
   }
 
  private:
+  // In a list of the names of one group: {"param_groups": [{"param_names": [...]}]} or {"param_names": [[...]]}.
+  static bool is_in_names(const Place& place) {
+    const Place* const list = place.parent;
+    if (list == nullptr || list->parent == nullptr) return false;
+    return list->step.text() == "param_names" ||
+           (list->step.kind == Step::Kind::index && list->parent->step.text() == "param_names");
+  }
+
   // Modules' names lack the dot at the end that a parameter's has there: "module" for the prefix "module.". A wrapper
   // ("") makes room for the module that takes its name, as in PyTorch's consume_prefix_in_state_dict_if_present.
   Value rename_metadata(const Value& metadata) {

@@ -9,12 +9,10 @@ namespace {
 
 Value read(const OpenedFile& file, const std::string& name, const LoadOptions& options) {
   try {
-    if (!options.map) load_storages(file.records, reading_threads(options.threads));
+    return read_all(file, reading_threads(options.threads), options.map).from_file(name);
   } catch (const Error& error) {
-    throw with_tensors(error, file);
+    throw with_tensors(error, file).at({.file = name, .record = {}, .offset = {}, .key = {}});
   }
-  const Value value = file.has_other_storages ? file.value.clone() : file.value;
-  return value.from_file(name);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <fmt/ranges.h>
 #include <vector>
 
+#include <torchkeep/state/compound.h>
 #include <torchkeep/state/walk.h>
 
 #include "open_path.h"
@@ -31,11 +32,11 @@ struct Scattered {
 /// Puts row-major elements where the tensor has them.
 void scatter(const std::string& elements, const Tensor& to) {
   const std::size_t item = itemsize(to.dtype);
-  std::byte* const base = to.storage->writable() + first_byte(to);
+  const MutableBytes memory = to.writable_memory();
   std::vector<std::int64_t> index(to.sizes.size(), 0);
   std::int64_t place = 0;
   for (std::size_t done = 0; done < elements.size(); done += item) {
-    std::memcpy(base + place * static_cast<std::int64_t>(item), elements.data() + done, item);
+    std::memcpy(memory.data() + place * static_cast<std::int64_t>(item), elements.data() + done, item);
     for (std::size_t i = index.size(); i-- > 0;) {
       place += to.strides[i];
       if (++index[i] < to.sizes[i]) break;
@@ -47,6 +48,8 @@ void scatter(const std::string& elements, const Tensor& to) {
 
 /// Why the file's tensor cannot be read into the target; empty when it can.
 std::string why_not(const Tensor& file, const Tensor& target) {
+  if (file.is_meta()) return "a meta tensor in the file, which has no values";
+  if (target.is_meta()) return "a meta tensor here, which has no memory";
   if (file.dtype != target.dtype) {
     return fmt::format("{} in the file, {} here", to_string(file.dtype), to_string(target.dtype));
   }
@@ -188,6 +191,14 @@ OpenedFile open_unread(const std::string& path, const LoadIntoOptions& options) 
                           .fs = options.fs});
 }
 
+void check_compounds_of(const Value& value, const std::string& path) {
+  try {
+    check_compounds(value);
+  } catch (const Error& error) {
+    throw error.at({.file = path, .record = {}, .offset = {}, .key = {}});
+  }
+}
+
 void read(const Matcher& matcher, unsigned threads) {
   try {
     read_storages(matcher.requests, threads);
@@ -212,6 +223,7 @@ OpenedCheckpoint::OpenedCheckpoint(const std::string& path, const LoadIntoOption
   } catch (const Error& error) {
     throw with_tensors(error, file_);
   }
+  check_compounds_of(file_.value, path);
   file_.value = file_.value.from_file(path);
 }
 
@@ -227,6 +239,7 @@ Value load_into(const std::string& path, const Value& targets, const LoadIntoOpt
   const unsigned threads = reading_threads(options.threads);
   const OpenedFile file = open_unread(path, options);
   const Value saved = (file.has_other_storages ? file.value.clone() : file.value).from_file(path);
+  check_compounds_of(saved, path);
   Matcher matcher;
   const Value merged = matcher.match(targets, saved);  // 1
   matcher.finish(saved);

@@ -8,13 +8,12 @@
 #include <set>
 
 #include <torchkeep/checkpoint/convert.h>
+#include <torchkeep/format/check.h>
 #include <torchkeep/format/member.h>
 #include <torchkeep/state/walk.h>
 
 namespace torchkeep {
 namespace {
-
-constexpr std::size_t kNamed = 5;  // tensors that an error names
 
 // The storage whose record the error is about; nullptr when there is none.
 const Storage* damaged_storage(const Error& error, const OpenedFile& file) {
@@ -54,14 +53,18 @@ PtReadOptions read_options(const LoadOptions& options) {
 
 }  // namespace
 
-OpenedFile open_path(const std::string& path, const LoadOptions& options) {
-  Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
-  PtReadOptions read = read_options(options);
+OpenedPath open_bytes(const std::string& path, Fs* chosen) {
+  Fs& fs = chosen != nullptr ? *chosen : posix_fs();
   const std::string folder = path.substr(0, path.rfind('/') + 1);
-  read.open_sibling = [&fs, folder](const std::string& name) { return fs.open_read(folder + name); };
-  const auto file = open_member(
-      path, [&fs](const std::string& name) { return fs.open_read(name); }, options.limits);
-  return choose(open_file(file, read), path, options);
+  return {open_member(path, [&fs](const std::string& name) { return fs.open_read(name); }),
+          [&fs, folder](const std::string& name) { return fs.open_read(folder + name); }};
+}
+
+OpenedFile open_path(const std::string& path, const LoadOptions& options) {
+  OpenedPath opened = open_bytes(path, options.fs);
+  PtReadOptions read = read_options(options);
+  read.open_sibling = std::move(opened.open_sibling);
+  return choose(open_file(std::move(opened.file), read), path, options);
 }
 
 OpenedFile open_chosen(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options) {
@@ -85,19 +88,14 @@ Error with_tensors(const Error& error, const OpenedFile& file) {
   const Storage* damaged = damaged_storage(error, file);
   if (damaged == nullptr) return error;
   std::vector<std::string> names;
-  std::size_t count = 0;
   walk(file.value, [&](const Visit& visit) {
     if (!visit.value.is(Kind::tensor)) return Next::inside;
-    if (visit.value.as_tensor().storage->identity() == damaged->identity() && ++count <= kNamed) {
+    if (visit.value.as_tensor().storage->identity() == damaged->identity()) {
       names.push_back(visit.place.parent == nullptr ? "the tensor that is all of the file" : visit.place.text());
     }
     return Next::inside;
   });
-  if (count == 0) return error;
-  const std::string more = count > kNamed ? fmt::format(" and {} more", count - kNamed) : "";
-  return Error(error.code(), fmt::format("{}. It holds: {}{}", error.message(), fmt::join(names, ", "), more),
-               error.where())
-      .with_errno(error.system_error());
+  return Error(error.code(), error.message() + holds_text(names), error.where()).with_errno(error.system_error());
 }
 
 void check_records(const OpenedFile& file, unsigned threads) {

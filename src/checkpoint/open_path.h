@@ -7,6 +7,15 @@
 
 namespace torchkeep {
 
+/// The bytes of a path, and of the files beside it.
+struct OpenedPath {
+  std::shared_ptr<const ReadAt> file;
+  std::function<std::shared_ptr<const ReadAt>(const std::string& name)> open_sibling;
+};
+
+/// `fs`: null is the machine's.
+OpenedPath open_bytes(const std::string& path, Fs* fs);
+
 /// open_file() of a path, under the options of load().
 OpenedFile open_path(const std::string& path, const LoadOptions& options);
 

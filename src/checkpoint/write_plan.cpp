@@ -45,12 +45,15 @@ class PlanWriter {
 
   void write_payload(const Extent& extent) {
     const Storage& storage = *plan_.payloads[extent.index];
-    const std::unique_ptr<StorageReader> reader = storage.data() == nullptr ? storage.reader() : nullptr;
+    if (storage.nbytes() < extent.size)
+      throw Error(Code::invalid_argument, "a storage that shrank while it was being saved");
+    const Bytes memory(storage.data(), storage.data() != nullptr ? static_cast<std::size_t>(extent.size) : 0);
+    const std::unique_ptr<StorageReader> reader = memory.empty() ? storage.reader() : nullptr;
     std::uint32_t crc = 0;
     for (std::uint64_t done = 0; done < extent.size;) {
       const std::uint64_t size = std::min(kBlock, extent.size - done);
-      if (storage.data() != nullptr) {
-        const Bytes block(storage.data() + done, size);
+      if (!memory.empty()) {
+        const Bytes block = memory.subspan(done, size);
         crc = crc32(block, crc);
         write(block);
       } else {

@@ -10,12 +10,13 @@
 //  - A forked child inherits the descriptor but not the lock: it has a table of its own, and its copies of the lock
 //    objects do nothing.
 #include <algorithm>
-#include <atomic>
 #include <fcntl.h>
 #include <memory>
 #include <mutex>
 #include <sys/stat.h>
 #include <vector>
+
+#include <torchkeep/base/per_process.h>
 
 #include "posix.h"
 
@@ -35,8 +36,6 @@ struct Held {
 
 /// The locks of one process.
 struct Table {
-  const pid_t process = ::getpid();
-  Table* inherited = nullptr;  // the forking process's, kept reachable for leak checkers
   std::mutex mutex;
   std::vector<Held> locks;
 
@@ -46,16 +45,9 @@ struct Table {
   }
 };
 
-/// This process's table. A forked child starts an empty one of its own without touching its parent's, whose mutex may
-/// have been locked by another thread at the fork. Never destroyed: static objects may release locks late.
+/// This process's table.
 Table& table() {
-  static std::atomic<Table*> current{nullptr};
-  Table* found = current.load();
-  if (found != nullptr && found->process == ::getpid()) return *found;
-  auto fresh = std::make_unique<Table>();
-  fresh->inherited = found;
-  if (current.compare_exchange_strong(found, fresh.get())) return *fresh.release();
-  return *found;  // another thread was faster
+  return per_process<Table>();
 }
 
 std::optional<FileId> identify(const std::string& path) {

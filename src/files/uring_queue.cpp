@@ -8,8 +8,10 @@
 #include <mutex>
 #include <sys/mman.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <torchkeep/base/memory.h>
+#include <torchkeep/base/per_process.h>
 
 namespace torchkeep::posix {
 namespace {
@@ -98,41 +100,36 @@ class Ring final {
   bool is_registered_ = false;
 };
 
-/// The ring that waits for its next file.
+/// The ring that waits for its next file. A forked child has one of its own: not even the memory of its parent's is
+/// mapped there.
 class Spare final {
  public:
   std::unique_ptr<Ring> take() noexcept {
     const std::lock_guard lock(mutex_);
-    if (owner_ != ::getpid()) {
-      // A forked child: the ring is its parent's. Its memory is not even mapped here.
-      static_cast<void>(ring_.release());
-      owner_ = ::getpid();
-    }
     return ring_ != nullptr ? std::move(ring_) : Ring::make();
   }
   void give(std::unique_ptr<Ring> ring) noexcept {
     const std::lock_guard lock(mutex_);
-    if (owner_ != ::getpid())
-      static_cast<void>(ring.release());
-    else if (ring_ == nullptr)
-      ring_ = std::move(ring);
+    if (ring_ == nullptr) ring_ = std::move(ring);
   }
 
  private:
   std::mutex mutex_;
-  pid_t owner_ = ::getpid();
   std::unique_ptr<Ring> ring_;
 };
 
 Spare& spare() {
-  static auto& one = *new Spare;  // never destroyed: a file may be closed at exit, after static objects are gone
-  return one;
+  return per_process<Spare>();
 }
 
 class UringQueue final : public BlockQueue {
  public:
   UringQueue(Descriptor file, std::unique_ptr<Ring> ring) noexcept : file_(std::move(file)), ring_(std::move(ring)) {}
   ~UringQueue() override {
+    if (owner_ != ::getpid()) {  // of a forked child: all of it is its parent's, what is under way too
+      static_cast<void>(ring_.release());
+      return;
+    }
     while (under_way_ > 0) wait();
     if (refused_ == 0) spare().give(std::move(ring_));
   }
@@ -160,6 +157,7 @@ class UringQueue final : public BlockQueue {
   }
 
  private:
+  const pid_t owner_ = ::getpid();
   Descriptor file_;
   std::unique_ptr<Ring> ring_;
   std::size_t under_way_ = 0;

@@ -32,6 +32,7 @@ struct CommitReport {
   double blocked_seconds = 0;          ///< that the training waited
   std::uint64_t staged_bytes = 0;      ///< that were copied aside
   std::vector<std::string> changed{};  ///< key paths of what changed while it was written: then nothing is saved
+  bool copies_all = false;             ///< from now on everything is copied at once, for too much changes
 };
 
 /// Saves as `options` say. Errors are in the report. `consent` as in SaveOptions; it may throw CalledOff, and then

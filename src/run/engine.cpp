@@ -82,6 +82,10 @@ void Engine::add_provenance(const Value& entries) {
   for (const Entry& entry : entries.items()) impl_->provenance.set(entry.key, entry.value);
 }
 
+void Engine::on_provenance(std::function<void(const Value&)> look) {
+  impl_->look_at_provenance = std::move(look);
+}
+
 std::int64_t Engine::resume() {
   return impl_->resume();
 }

@@ -41,6 +41,7 @@ struct Engine::Impl {
   Saver saver;
   std::vector<TrackedItem> items;
   Value provenance = Value::mapping(Kind::dict);
+  std::function<void(const Value&)> look_at_provenance;  ///< of a checkpoint
 
   bool resumed = false;
   std::int64_t step = 0;
@@ -86,9 +87,10 @@ struct Engine::Impl {
   Value state() const;
   /// Starts a save of the current state. True when that worked; with `to_its_end`, when the state is saved.
   bool save(bool to_its_end);
-  /// The first save copies everything; then memory that changes behind gates only is read where it lies, if they were
-  /// all passed since the last save.
-  bool may_stream() const;
+  using Names = std::set<std::string, std::less<>>;
+  /// The memory that is read where it lies: what belongs to those that passed their gate since the last save. The first
+  /// save copies everything.
+  Saver::Identities may_stream(const Names& passed, const Value& checkpoint) const;
   void gate(std::string_view name);
   /// Learns what became of the save under way, without waiting.
   void look();

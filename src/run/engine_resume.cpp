@@ -61,10 +61,12 @@ void Engine::Impl::check_start() {
 
 void Engine::Impl::take(const Recovered& recovered) {
   const Value checkpoint = recovered.checkpoint.from_file(recovered.path);
+  const Value provenance = checkpoint.is_mapping() ? checkpoint.get("provenance", none) : Value(none);
+  if (look_at_provenance) look_at_provenance(provenance);
   restore(items, options, checkpoint, [this](std::string message) { warn(std::move(message)); });
   step = recovered.step;
   saved = recovered.step;
-  resumed_at = recorded_resumes(checkpoint.is_mapping() ? checkpoint.get("provenance", none) : none);
+  resumed_at = recorded_resumes(provenance);
   resumed_at.push_back(step);
   if (const auto saved_metrics = checkpoint.find("metrics")) metrics = *saved_metrics;
 }

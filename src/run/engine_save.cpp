@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <torchkeep/run/names.h>
+#include <torchkeep/state/walk.h>
 
 #include "engine_impl.h"
 #include "provenance.h"
@@ -23,16 +24,18 @@ bool Engine::Impl::save(bool to_its_end) {
   settle();
   warn(log.sync());  // before the commit: a resume finds the lines of all steps up to its own
   CommitReport failed{.step = step, .path = path_of(names::checkpoint(step))};
-  const bool streaming = may_stream();
-  passed_gate.clear();
+  const Names passed = std::exchange(passed_gate, {});
   take_again = false;
   last_save = RunClock::now();  // also of a save that fails: the next try comes when the next one is due
   try {
     lock->confirm();
     Value checkpoint = state();
     const std::chrono::duration<double> taken = RunClock::now() - last_save;
-    saver.begin({step, failed.path, std::move(checkpoint), taken.count()}, streaming);
-    return to_its_end || !options.background ? settle() : true;
+    const Saver::Identities streamable = may_stream(passed, checkpoint);
+    saver.begin({step, failed.path, std::move(checkpoint), taken.count()}, streamable);
+    if (!to_its_end && options.background) return true;
+    // What was dropped is taken again at once. No gate was passed meanwhile: so all of it is copied, and kept.
+    return settle() || (take_again && save(true));
   } catch (const Error& error) {
     failed.error = error;
   } catch (const std::exception& error) {  // of a tracked object, or no memory for its state
@@ -44,13 +47,22 @@ bool Engine::Impl::save(bool to_its_end) {
   return collect(failed);
 }
 
-bool Engine::Impl::may_stream() const {
-  bool gated = false;
+Saver::Identities Engine::Impl::may_stream(const Names& passed, const Value& checkpoint) const {
+  Saver::Identities streamable;
+  if (!options.background || !last_metrics) return streamable;
   for (const TrackedItem& item : items) {
-    if (item.tracked.gated && !passed_gate.contains(item.name)) return false;
-    gated = gated || item.tracked.gated;
+    if (!item.tracked.gated || !passed.contains(item.name)) continue;
+    for (const void* const owned : item.tracked.gated()) streamable.insert(owned);
+    walk(checkpoint.at(Value::string(item.name)), [&](const Visit& visit) {
+      if (visit.value.is(Kind::tensor)) streamable.insert(visit.value.as_tensor().storage->identity());
+      return Next::inside;
+    });
   }
-  return gated && last_metrics.has_value();
+  for (const TrackedItem& item : items) {
+    if (!item.tracked.ungated) continue;
+    for (const void* const written : item.tracked.ungated()) streamable.erase(written);
+  }
+  return streamable;
 }
 
 void Engine::Impl::gate(std::string_view name) {
@@ -105,8 +117,11 @@ bool Engine::Impl::drop(const CommitReport& done) {
   take_again = true;
   warn(
       fmt::format("the checkpoint of step {} was dropped, for {} changed while it was written, outside of every step "
-                  "that the run knows of: from now on copied before finish_step() returns; the state is saved again",
-                  done.step, fmt::join(done.changed, ", ")));
+                  "that the run knows of: from now on {} copied before finish_step() returns; the state is saved again",
+                  done.step, fmt::join(done.changed, ", "),
+                  done.copies_all            ? "the whole state is"
+                  : done.changed.size() == 1 ? "it is"
+                                             : "they are"));
   return false;
 }
 

@@ -53,15 +53,31 @@ void warn_about_entries(const std::vector<TrackedItem>& items, const Value& chec
   }
 }
 
-void make(const std::vector<std::function<void()>>& changes, const std::string& file) {
-  std::size_t done = 0;
-  try {
-    for (; done < changes.size(); ++done) changes[done]();
-  } catch (const Error& error) {
-    if (done == 0) throw;
-    throw Error(error.code(), error.message() + "; what was tracked before it is restored already: do not train on",
-                error.where())
-        .at(at_file(file));
+/// Puts back what the changes up to this one did, the last one first; false when one of them cannot.
+bool undo(const std::vector<Change>& changes, std::size_t last) {
+  for (std::size_t i = last + 1; i-- > 0;) {
+    if (!changes[i].undo) return false;
+    try {
+      changes[i].undo();
+    } catch (const Error&) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void make(const std::vector<Change>& changes, const std::string& file) {
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    try {
+      changes[i].make();
+    } catch (const Error& error) {
+      if (undo(changes, i))
+        throw Error(error.code(), error.message() + "; nothing was changed", error.where()).at(at_file(file));
+      if (i == 0) throw;
+      throw Error(error.code(), error.message() + "; what was tracked before it is restored already: do not train on",
+                  error.where())
+          .at(at_file(file));
+    }
   }
 }
 
@@ -77,7 +93,7 @@ bool is_tracked(const std::vector<TrackedItem>& items, std::string_view name) no
 
 void restore(const std::vector<TrackedItem>& items, const RunOptions& options, const Value& checkpoint,
              const std::function<void(std::string)>& warn) {
-  std::vector<std::function<void()>> changes;
+  std::vector<Change> changes;
   std::size_t unchecked = 0;  // of the changes; they stand first
   std::vector<Error> errors;
   std::vector<std::string> missing;
@@ -88,9 +104,10 @@ void restore(const std::vector<TrackedItem>& items, const RunOptions& options, c
       continue;
     }
     try {
-      auto change = item.tracked.prepare(*state);
-      const auto place =
-          item.tracked.checks ? changes.end() : changes.begin() + static_cast<std::ptrdiff_t>(unchecked++);
+      Change change = item.tracked.prepare(*state);
+      const auto place = item.tracked.checks && change.checked
+                             ? changes.end()
+                             : changes.begin() + static_cast<std::ptrdiff_t>(unchecked++);
       changes.insert(place, std::move(change));
     } catch (const Error& error) {
       // The file, not what is tracked: recover() then looks at the next older one.

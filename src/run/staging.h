@@ -24,6 +24,7 @@ class Staging final {
   void give(std::byte* block);
   /// Gives back to the system what neither of the last two saves needed. To be called between saves.
   void trim();
+  std::uint64_t limit() const noexcept { return limit_; }
   /// Bytes it has from the system.
   std::uint64_t held() const noexcept { return slabs_.size() * kSlabBlocks * kBlock; }
 

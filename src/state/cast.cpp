@@ -172,7 +172,8 @@ Tensor cast(const Tensor& tensor, DType dtype) {
   result.dtype = dtype;
   result.strides = contiguous_strides(tensor.sizes);
   result.storage_offset = 0;
-  result.storage = tensor.dtype == dtype ? contiguous_storage(tensor) : std::make_shared<CastStorage>(tensor, dtype);
+  const bool keeps = tensor.dtype == dtype || tensor.is_meta();
+  result.storage = keeps ? contiguous_storage(tensor) : std::make_shared<CastStorage>(tensor, dtype);
   return result;
 }
 

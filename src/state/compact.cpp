@@ -20,7 +20,7 @@ class PartStorage final : public Storage {
 
   std::uint64_t nbytes() const noexcept override { return nbytes_; }
   const std::byte* data() const noexcept override {
-    const std::byte* data = whole_->data();
+    const std::byte* data = nbytes_ > 0 ? whole_->data() : nullptr;
     return data != nullptr ? data + begin_ : nullptr;
   }
   const std::string& location() const noexcept override { return whole_->location(); }
@@ -45,16 +45,8 @@ struct Use {
   StoragePtr part;  // made when first wanted
 };
 
-/// The bytes from the first to behind the last element.
-std::pair<std::uint64_t, std::uint64_t> span_of(const Tensor& tensor) {
-  std::int64_t last = tensor.storage_offset;
-  for (std::size_t i = 0; i < tensor.sizes.size(); ++i) last += (tensor.sizes[i] - 1) * tensor.strides[i];
-  const std::uint64_t item = itemsize(tensor.dtype);
-  return {static_cast<std::uint64_t>(tensor.storage_offset) * item, (static_cast<std::uint64_t>(last) + 1) * item};
-}
-
 bool can_be_cut(const Tensor& tensor) {
-  return tensor.storage != nullptr && tensor.storage->location() != "meta";
+  return tensor.storage != nullptr && !tensor.is_meta();
 }
 
 class Compactor {
@@ -67,13 +59,12 @@ class Compactor {
  private:
   void look(const Tensor& tensor) {
     if (!can_be_cut(tensor)) return;
-    tensor.validate();
+    const ByteRange extent = tensor.extent();
     Use& use = uses_[tensor.storage->identity()];
     ++use.views;
-    if (tensor.numel() == 0) return;
-    const auto [begin, end] = span_of(tensor);
-    use.begin = std::min(use.begin, begin / kLargestItem * kLargestItem);
-    use.end = std::max(use.end, end);
+    if (extent.size == 0) return;
+    use.begin = std::min(use.begin, extent.begin / kLargestItem * kLargestItem);
+    use.end = std::max(use.end, extent.begin + extent.size);
   }
 
   void cut(Tensor& tensor) {

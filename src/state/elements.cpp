@@ -85,8 +85,8 @@ class ContiguousStorage final : public Storage {
 
 Elements::Elements(const Tensor& tensor) : storage_(tensor.storage), item_(itemsize(tensor.dtype)) {
   tensor.validate();
-  // A tensor of the device "meta" has a shape, but no elements.
-  count_ = storage_->location() == "meta" ? 0 : static_cast<std::uint64_t>(tensor.numel());
+  // A meta tensor has a shape, but no elements.
+  count_ = tensor.is_meta() ? 0 : static_cast<std::uint64_t>(tensor.numel());
   offset_ = static_cast<std::uint64_t>(tensor.storage_offset);
   if (count_ == 0) return;
   check_repetition(tensor);
@@ -105,11 +105,11 @@ Elements::Elements(const Tensor& tensor) : storage_(tensor.storage), item_(items
   std::reverse(dimensions_.begin(), dimensions_.end());
   const bool in_order = dimensions_.empty() || (dimensions_.size() == 1 && dimensions_[0].stride == 1);
   if (in_order) dimensions_.clear();
-  if (in_order && storage_->data() != nullptr) in_place_ = storage_->data() + offset_ * item_;
+  memory_ = tensor.memory();
 }
 
 std::uint64_t Elements::block() const noexcept {
-  const bool gathers_from_file = !dimensions_.empty() && storage_->data() == nullptr;
+  const bool gathers_from_file = !dimensions_.empty() && memory_.empty();
   return std::max<std::uint64_t>((gathers_from_file ? kGatherBytes : kBlockBytes) / item_, 1);
 }
 
@@ -199,8 +199,9 @@ void Elements::gather(const Box& box, const std::byte* from, std::byte* out) con
 }
 
 void Elements::read_box(Box box, std::uint64_t first, MutableBytes out) const {
-  if (const std::byte* data = storage_->data()) {
-    return gather(box, data + box.position * item_, out.data() + (box.number - first) * item_);
+  if (!memory_.empty()) {
+    const Bytes from = memory_.subspan((box.position - offset_) * item_);
+    return gather(box, from.data(), out.data() + (box.number - first) * item_);
   }
   std::vector<std::byte> buffer;
   std::vector<Box> pending;
@@ -224,6 +225,7 @@ void Elements::read_box(Box box, std::uint64_t first, MutableBytes out) const {
 }
 
 StoragePtr contiguous_storage(const Tensor& tensor) {
+  if (tensor.is_meta()) return tensor.storage;
   const bool is_all = tensor.storage_offset == 0 && tensor.is_contiguous();
   if (is_all && tensor.storage && tensor.nbytes() == tensor.storage->nbytes()) {
     tensor.validate();

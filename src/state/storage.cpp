@@ -57,7 +57,17 @@ void BorrowedStorage::read(std::uint64_t offset, MutableBytes out) const {
   copy_from(memory_, offset, out);
 }
 
+void MetaStorage::read(std::uint64_t, MutableBytes) const {
+  throw Error(Code::unsupported, "a meta tensor has no values");
+}
+
+const std::string& MetaStorage::location() const noexcept {
+  static const std::string meta = "meta";
+  return meta;
+}
+
 StoragePtr materialize(const Storage& storage) {
+  if (!storage.has_bytes()) return std::make_shared<MetaStorage>();
   auto copy = std::make_shared<OwnedStorage>(storage.nbytes(), storage.location());
   storage.read(0, copy->mutable_bytes());
   return copy;

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <numeric>
 
 #include <torchkeep/base/checked.h>
 #include <torchkeep/state/tensor.h>
@@ -11,34 +12,33 @@
 namespace torchkeep {
 namespace {
 
-constexpr std::string_view kMeta = "meta";  // the device of tensors that have a shape but no bytes
-
 [[noreturn]] void corrupt(std::string message) {
   throw Error(Code::corrupt, std::move(message));
 }
 
-// Index of the last element plus one, in elements; 0 when there are none.
-std::uint64_t extent(const Tensor& tensor) {
+// Elements from the first one to the last one that is looked at; 0 when there are none.
+std::uint64_t reach(const Tensor& tensor) {
   if (std::find(tensor.sizes.begin(), tensor.sizes.end(), 0) != tensor.sizes.end()) return 0;
-  std::optional<std::int64_t> last = tensor.storage_offset;
+  std::optional<std::int64_t> last = 0;
   for (std::size_t i = 0; i < tensor.sizes.size(); ++i) {
     const auto span = checked_mul(tensor.sizes[i] - 1, tensor.strides[i]);
     if (span && last) last = checked_add(*last, *span);
     if (!span || !last) corrupt("the tensor's strides overflow 64 bits");
   }
+  if (!checked_add(tensor.storage_offset, *last)) corrupt("the tensor's strides overflow 64 bits");
   return static_cast<std::uint64_t>(*last) + 1;
 }
 
-// Copies the elements of a view row by row, innermost dimension in the inner loop.
-void gather(const Tensor& tensor, const std::byte* storage, char* out) {
+// Copies the elements of a view row by row, innermost dimension in the inner loop. `memory` begins with the first one.
+void gather(const Tensor& tensor, Bytes memory, char* out) {
   const std::size_t item = itemsize(tensor.dtype);
   std::vector<std::int64_t> index(tensor.sizes.size(), 0);
-  std::int64_t position = tensor.storage_offset;
+  std::int64_t position = 0;
   const std::size_t inner = tensor.sizes.size() - 1;
   // Nobody steps along a dimension of size 1, whose stride may be any number.
   const auto stride = [&tensor](std::size_t d) { return tensor.sizes[d] == 1 ? 0 : tensor.strides[d]; };
   for (;;) {
-    const std::byte* from = storage + static_cast<std::uint64_t>(position) * item;
+    const std::byte* from = memory.data() + static_cast<std::uint64_t>(position) * item;
     const std::int64_t step = stride(inner) * static_cast<std::int64_t>(item);
     for (std::int64_t i = 0; i < tensor.sizes[inner]; ++i, from += step, out += item) std::memcpy(out, from, item);
     std::size_t d = inner;
@@ -89,19 +89,59 @@ bool Tensor::is_contiguous() const noexcept {
   return true;
 }
 
+bool Tensor::is_dense() const {
+  if (is_contiguous()) return true;
+  std::vector<std::size_t> order(sizes.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return strides[a] < strides[b]; });
+  std::uint64_t expected = 1;  // unsigned: a shape that nobody has validated may wrap
+  for (const std::size_t i : order) {
+    if (sizes[i] == 1) continue;
+    if (static_cast<std::uint64_t>(strides[i]) != expected) return false;
+    expected *= static_cast<std::uint64_t>(sizes[i]);
+  }
+  return true;
+}
+
 std::string Tensor::contiguous_bytes() const {
-  validate();
-  if (storage->location() == kMeta) throw Error(Code::unsupported, "a tensor on the meta device has no bytes");
+  const ByteRange extent = this->extent();
   std::string bytes(static_cast<std::size_t>(nbytes()), '\0');
   if (bytes.empty()) return bytes;
   if (is_contiguous()) {
-    storage->read(static_cast<std::uint64_t>(storage_offset) * itemsize(dtype),
-                  std::as_writable_bytes(std::span(bytes)));
+    storage->read(extent.begin, std::as_writable_bytes(std::span(bytes)));
     return bytes;
   }
-  const StoragePtr memory = storage->data() != nullptr ? storage : materialize(*storage);
-  gather(*this, memory->data(), bytes.data());
+  Bytes from = memory();
+  std::string copy;
+  if (from.empty()) {
+    copy.resize(static_cast<std::size_t>(extent.size));
+    storage->read(extent.begin, std::as_writable_bytes(std::span(copy)));
+    from = as_bytes(copy);
+  }
+  gather(*this, from, bytes.data());
   return bytes;
+}
+
+ByteRange Tensor::extent() const {
+  validate();
+  if (is_meta()) throw Error(Code::unsupported, "a meta tensor has no values");
+  const std::uint64_t elements = reach(*this);
+  if (elements == 0) return {};
+  return {static_cast<std::uint64_t>(storage_offset) * itemsize(dtype), elements * itemsize(dtype)};
+}
+
+Bytes Tensor::memory() const {
+  const ByteRange extent = this->extent();
+  const std::byte* const data = storage->data();
+  if (extent.size == 0 || data == nullptr) return {};
+  return Bytes(data, static_cast<std::size_t>(storage->nbytes())).subspan(extent.begin, extent.size);
+}
+
+MutableBytes Tensor::writable_memory() const {
+  const ByteRange extent = this->extent();
+  std::byte* const data = storage->writable();
+  if (extent.size == 0 || data == nullptr) return {};
+  return MutableBytes(data, static_cast<std::size_t>(storage->nbytes())).subspan(extent.begin, extent.size);
 }
 
 void Tensor::validate() const {
@@ -118,9 +158,13 @@ void Tensor::validate() const {
     corrupt(fmt::format("shape [{}] overflows 64 bits", fmt::join(sizes, ", ")));
   }
   if (!storage) corrupt("the tensor has no storage");
-  if (storage->location() == kMeta) return;
+  const std::uint64_t elements = reach(*this);
+  if (is_meta()) {
+    if (!checked_mul(elements, std::uint64_t{itemsize(dtype)})) corrupt("the tensor's strides overflow 64 bits");
+    return;
+  }
   const std::uint64_t available = storage->nbytes() / itemsize(dtype);
-  const std::uint64_t needed = extent(*this);
+  const std::uint64_t needed = elements == 0 ? 0 : static_cast<std::uint64_t>(storage_offset) + elements;
   if (needed > available) {
     corrupt(fmt::format("a {} tensor of shape [{}], strides [{}], offset {} needs {} elements, its storage has {}",
                         to_string(dtype), fmt::join(sizes, ", "), fmt::join(strides, ", "), storage_offset, needed,

@@ -14,6 +14,8 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <torchkeep/base/per_process.h>
+
 #include "errors.h"
 
 namespace torchkeep {
@@ -91,30 +93,30 @@ class StreamCopies final : public DeviceCopies {
   std::array<c10::Event, kBuffers> done_;
 };
 
-/// Those that nobody uses, by device. They belong to one process: a forked child makes its own.
+/// Those that nobody uses, by device, of one process.
 class Spares final {
  public:
   std::unique_ptr<StreamCopies> take(c10::Device device) {
     const std::lock_guard lock(mutex_);
-    auto& there = spares_[{::getpid(), device.str()}];
+    auto& there = spares_[device.str()];
     if (there.empty()) return nullptr;
     auto copies = std::move(there.back());
     there.pop_back();
     return copies;
   }
-  void give(pid_t owner, c10::Device device, std::unique_ptr<StreamCopies> copies) {
+  void give(c10::Device device, std::unique_ptr<StreamCopies> copies) {
     const std::lock_guard lock(mutex_);
-    spares_[{owner, device.str()}].push_back(std::move(copies));
+    spares_[device.str()].push_back(std::move(copies));
   }
 
  private:
   std::mutex mutex_;
-  std::map<std::pair<pid_t, std::string>, std::vector<std::unique_ptr<StreamCopies>>> spares_;
+  std::map<std::string, std::vector<std::unique_ptr<StreamCopies>>> spares_;
 };
 
+/// Never destroyed: at exit the device's driver may be gone before it.
 Spares& spares() {
-  static auto& all = *new Spares;  // never destroyed: at exit the device's driver may be gone before it
-  return all;
+  return per_process<Spares>();
 }
 
 }  // namespace
@@ -123,7 +125,8 @@ std::shared_ptr<DeviceCopies> device_copies(c10::Device device) {
   auto copies = spares().take(device);
   if (copies == nullptr) copies = std::make_unique<StreamCopies>(device);
   return {copies.release(), [owner = ::getpid(), device](StreamCopies* used) {
-            spares().give(owner, device, std::unique_ptr<StreamCopies>(used));
+            // In a forked child they are its parent's, and so is the device.
+            if (owner == ::getpid()) spares().give(device, std::unique_ptr<StreamCopies>(used));
           }};
 }
 

@@ -37,12 +37,10 @@ Ids number_parameters(const Optimizer& optimizer) {
   return ids;
 }
 
-Value write_group(const OptimizerRow& row, const Optimizer& optimizer, std::size_t group, const Ids& ids,
-                  const Names* names) {
+Value write_group(const OptimizerRow& row, const Optimizer& optimizer, std::size_t group, const Ids& ids) {
   const auto& param_group = optimizer.param_groups()[group];
   const Value extras = group_extras(optimizer, group);
   Value dict = Value::mapping(Kind::dict);
-  if (names != nullptr) dict.set("param_names", (*names)[group]);
   for (const Hyperparameter& hyperparameter : row.hyperparameters) {
     dict.set(hyperparameter.name, written(hyperparameter, param_group.options(), extras));
   }
@@ -87,9 +85,11 @@ Value write_optimizer(const Optimizer& optimizer, const Names* names) {
     write_states(row, optimizer, ids, states);
     Value groups = List{};
     for (std::size_t g = 0; g < optimizer.param_groups().size(); ++g) {
-      groups.append(write_group(row, optimizer, g, ids, names));
+      groups.append(write_group(row, optimizer, g, ids));
     }
-    return Value{{"state", states}, {"param_groups", groups}};
+    Value state{{"state", states}, {"param_groups", groups}};
+    if (names != nullptr) state.set(kParamNames, *names);
+    return state;
   });
 }
 

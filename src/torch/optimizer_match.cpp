@@ -25,15 +25,20 @@ bool all_strings(const std::vector<Value>& values) {
   return std::all_of(values.begin(), values.end(), [](const Value& value) { return value.is(Kind::string); });
 }
 
-/// The names of a group's parameters: `param_names`, or the ids themselves where they are names (a state dict by fully
-/// qualified names, as torch.distributed.checkpoint makes it).
-std::vector<std::string> names_of(const Value& group, const std::vector<Value>& ids, const std::string& prefix) {
-  const bool listed = group.contains("param_names");
+/// The names of a group's parameters: `listed` beside the groups or in this one (PyTorch's own, or an older file's), or
+/// the ids themselves where they are names (a state dict by fully qualified names, as torch.distributed.checkpoint
+/// makes it).
+std::vector<std::string> names_of(const Value& group, const std::optional<Value>& listed, const std::vector<Value>& ids,
+                                  const std::string& prefix) {
   if (!listed && !all_strings(ids)) return {};
-  std::vector<std::string> names;
-  for (const Value& name : listed ? elements_of(group, "param_names") : ids) {
-    names.push_back(without_prefix(name.as_string(), prefix));
+  std::vector<Value> texts = ids;
+  if (listed) {
+    if (!listed->is_sequence()) listed->fail_kind("list");
+    texts.clear();
+    for (std::size_t i = 0; i < listed->size(); ++i) texts.push_back((*listed)[static_cast<std::int64_t>(i)]);
   }
+  std::vector<std::string> names;
+  for (const Value& name : texts) names.push_back(without_prefix(name.as_string(), prefix));
   if (names.size() != ids.size()) {
     group.fail(Code::mismatch, fmt::format("{} param_names for {} params", names.size(), ids.size()));
   }
@@ -42,12 +47,16 @@ std::vector<std::string> names_of(const Value& group, const std::vector<Value>& 
 
 std::vector<FileGroup> read_groups(const Value& value, const std::string& prefix) {
   if (!value.is_mapping()) value.fail_kind("an optimizer's state dict");
+  const std::optional<Value> names = value.find(Value(kParamNames));
   std::vector<FileGroup> groups;
   for (const Value& group : elements_of(value, "param_groups")) {
     if (!group.is_mapping()) group.fail_kind("dict");
     std::vector<Value> ids = elements_of(group, "params");
-    std::vector<std::string> names = names_of(group, ids, prefix);
-    groups.push_back({group, std::move(ids), std::move(names)});
+    std::optional<Value> listed = group.find(Value(kParamNames));
+    const std::size_t place = groups.size();
+    if (names && names->is_sequence() && place < names->size()) listed = (*names)[static_cast<std::int64_t>(place)];
+    std::vector<std::string> own = names_of(group, listed, ids, prefix);
+    groups.push_back({group, std::move(ids), std::move(own)});
   }
   return groups;
 }
@@ -165,6 +174,31 @@ void match_by_name(std::size_t group_count, Matching& matching) {
   matching.hint = prefix_hint(labels, [&](const std::string& name) { return places.contains(name); });
 }
 
+/// The parameters' names; without the modules' where the file has them so, as PyTorch itself names them
+/// (`Adam(model.named_parameters())`).
+std::vector<std::vector<std::string>> as_in_the_file(std::vector<std::vector<std::string>> names,
+                                                     const NamedModules& modules, const std::vector<FileGroup>& file) {
+  std::set<std::string> there;
+  for (const FileGroup& group : file) there.insert(group.names.begin(), group.names.end());
+  std::vector<std::vector<std::string>> bare = names;
+  std::set<std::string> distinct;
+  std::size_t count = 0;
+  for (std::vector<std::string>& group : bare) {
+    for (std::string& name : group) {
+      if (there.contains(name)) return names;
+      for (const NamedModule& module : modules.modules()) {
+        if (!module.name.empty() && name.starts_with(module.name + ".")) {
+          name = name.substr(module.name.size() + 1);
+          break;
+        }
+      }
+      distinct.insert(name);
+      ++count;
+    }
+  }
+  return distinct == there && distinct.size() == count ? bare : names;
+}
+
 bool in_file_order(const Matching& matching) {
   std::size_t slot = 0;
   for (const auto& group : matching.groups) {
@@ -185,7 +219,7 @@ Matching match_parameters(const torch::optim::Optimizer& optimizer, const Value&
   matching.file = read_groups(value, options.strip_prefix);
   const auto& groups = optimizer.param_groups();
   std::vector<std::vector<std::string>> names;
-  if (modules != nullptr) names = parameter_names(optimizer, *modules);
+  if (modules != nullptr) names = as_in_the_file(parameter_names(optimizer, *modules), *modules, matching.file);
   for (std::size_t g = 0; g < groups.size(); ++g) {
     for (std::size_t i = 0; i < groups[g].params().size(); ++i) {
       matching.slots.push_back(

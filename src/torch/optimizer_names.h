@@ -3,11 +3,16 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <torchkeep/torch/optimizer.h>
 
 namespace torchkeep {
+
+/// In an optimizer's state dict: the parameters' names, a list for each group. Beside the groups and not in them: there
+/// PyTorch's load_state_dict() would take them over, and add_param_group() would then want names too.
+constexpr std::string_view kParamNames = "param_names";
 
 /// Per group, per parameter: its dotted name, as Python's named_parameters() gives it (of a parameter registered under
 /// several names the first). Throws Error (invalid_argument) naming every parameter that is in none of the modules.

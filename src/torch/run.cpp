@@ -37,6 +37,25 @@ RunOptions with_listener(RunOptions options) {
   return options;
 }
 
+/// The identities of the storages.
+std::vector<const void*> memory_of(const std::vector<at::Tensor>& tensors) {
+  std::vector<const void*> identities;
+  for (const at::Tensor& tensor : tensors) {
+    if (tensor.defined() && tensor.has_storage()) identities.push_back(tensor.storage().unsafeGetStorageImpl());
+  }
+  return identities;
+}
+/// Of the parameters that it trains. Frozen ones may be given to it all the same, and are written to elsewhere.
+std::vector<const void*> memory_of(const torch::optim::Optimizer& optimizer) {
+  std::vector<at::Tensor> trained;
+  for (const torch::optim::OptimizerParamGroup& group : optimizer.param_groups()) {
+    for (const at::Tensor& parameter : group.params()) {
+      if (parameter.requires_grad()) trained.push_back(parameter);
+    }
+  }
+  return memory_of(trained);
+}
+
 }  // namespace
 
 struct Run::Impl {
@@ -143,7 +162,8 @@ void Run::track_module(const std::string& name, std::shared_ptr<torch::nn::Modul
                           [module](const Value& value) {
                             LoadReport report;
                             return prepare_load(*module, value, {}, report, Reading::in_place);
-                          }});
+                          },
+                      .ungated = [module] { return memory_of(module->buffers()); }});
   impl_->tracked.modules.push_back({name, std::move(module)});
 }
 
@@ -155,7 +175,7 @@ void Run::track_optimizer(const std::string& name, std::shared_ptr<torch::optim:
   impl->track(name,
               {.capture = [impl, optimizer] { return impl->optimizer_state(*optimizer); },
                .prepare = [impl, optimizer](const Value& value) { return impl->prepare_optimizer(*optimizer, value); },
-               .gated = true});
+               .gated = [optimizer] { return memory_of(*optimizer); }});
   impl->tracked.optimizers.push_back({name, std::move(optimizer)});
 }
 

@@ -113,36 +113,23 @@ Tensor leaf_over(const at::Tensor& tensor, StoragePtr storage) {
   return leaf;
 }
 
-/// First byte of the elements in the storage, and how many bytes they span.
-struct Span {
-  std::uint64_t begin = 0;
-  std::uint64_t size = 0;
-};
-
-Span byte_span(const Tensor& leaf) {
-  if (leaf.numel() == 0) return {};
-  std::int64_t last = 0;
-  for (std::size_t i = 0; i < leaf.sizes.size(); ++i) last += (leaf.sizes[i] - 1) * leaf.strides[i];
-  const std::uint64_t item = itemsize(leaf.dtype);
-  return {static_cast<std::uint64_t>(leaf.storage_offset) * item, (static_cast<std::uint64_t>(last) + 1) * item};
-}
-
 void set_flags(at::Tensor& tensor, const Tensor& leaf) {
   if (leaf.is_conj) tensor._set_conj(true);
   if (leaf.is_neg) tensor._set_neg(true);
 }
 
-void check_readable(const Tensor& leaf) {
+/// Where the elements lie. Throws Error where a LibTorch tensor cannot have them.
+ByteRange readable(const Tensor& leaf) {
   if (leaf.quantizer != nullptr) {
     throw Error(Code::unsupported, "a quantized tensor cannot become a LibTorch tensor");
   }
-  leaf.validate();
+  return leaf.extent();
 }
 
 /// A uint8 tensor with the bytes [begin, begin + size) of a storage, in memory of its own.
-at::Tensor read_bytes(const Storage& storage, Span span) {
-  at::Tensor bytes = at::empty({static_cast<std::int64_t>(span.size)}, at::kByte);
-  if (span.size > 0) storage.read(span.begin, {static_cast<std::byte*>(bytes.data_ptr()), span.size});
+at::Tensor read_bytes(const Storage& storage, ByteRange extent) {
+  at::Tensor bytes = at::empty({static_cast<std::int64_t>(extent.size)}, at::kByte);
+  if (extent.size > 0) storage.read(extent.begin, {static_cast<std::byte*>(bytes.data_ptr()), extent.size});
   return bytes;
 }
 
@@ -163,7 +150,7 @@ class SharingReader {
   at::Tensor read(const Value& value) {
     const Tensor& leaf = value.as_tensor();
     return placed(value, [&] {
-      check_readable(leaf);
+      readable(leaf);
       at::Tensor& bytes = copies_[leaf.storage->identity()];
       if (!bytes.defined()) bytes = read_bytes(*leaf.storage, {0, leaf.storage->nbytes()});
       return view_of(bytes, 0, leaf);
@@ -213,23 +200,20 @@ Tensor counted_leaf(const at::Tensor& tensor, bool trained) {
 
 at::Tensor to_torch(const Tensor& leaf) {
   return at_the_edge([&] {
-    check_readable(leaf);
-    const Span span = byte_span(leaf);
-    return view_of(read_bytes(*leaf.storage, span), span.begin, leaf);
+    const ByteRange extent = readable(leaf);
+    return view_of(read_bytes(*leaf.storage, extent), extent.begin, leaf);
   });
 }
 
 at::Tensor borrow(const Tensor& leaf) {
   return at_the_edge([&] {
-    check_readable(leaf);
-    const Span span = byte_span(leaf);
-    const std::byte* data = leaf.storage->data();
-    const bool aligned = (reinterpret_cast<std::uintptr_t>(data) + span.begin) % itemsize(leaf.dtype) == 0;
-    if (span.size == 0 || data == nullptr || !aligned) {
-      at::Tensor copy = view_of(read_bytes(*leaf.storage, span), span.begin, leaf);
+    const ByteRange extent = readable(leaf);
+    const Bytes memory = leaf.memory();
+    if (memory.empty() || reinterpret_cast<std::uintptr_t>(memory.data()) % itemsize(leaf.dtype) != 0) {
+      at::Tensor copy = view_of(read_bytes(*leaf.storage, extent), extent.begin, leaf);
       return copy.detach();
     }
-    void* bytes = const_cast<std::byte*>(data + span.begin);  // from_blob takes no const; nobody writes through it
+    void* bytes = const_cast<std::byte*>(memory.data());  // from_blob takes no const; nobody writes through it
     at::Tensor tensor = at::from_blob(
         bytes, leaf.sizes, leaf.strides, [keep = leaf.storage](void*) {},
         at::TensorOptions(to_scalar_type(leaf.dtype)));
@@ -246,10 +230,9 @@ std::optional<ReadRequest> read_in_place(const Tensor& leaf, const at::Tensor& t
   for (std::size_t i = 0; i < leaf.sizes.size(); ++i) {
     if (leaf.sizes[i] > 1 && leaf.strides[i] != tensor.strides()[i]) return std::nullopt;
   }
-  leaf.validate();
-  if (leaf.storage->data() != nullptr) return std::nullopt;
-  const Span span = byte_span(leaf);
-  return ReadRequest{leaf.storage, span.begin, {static_cast<std::byte*>(tensor.data_ptr()), span.size}};
+  const ByteRange extent = leaf.extent();
+  if (leaf.storage->data() != nullptr || extent.size != tensor.nbytes()) return std::nullopt;
+  return ReadRequest{leaf.storage, extent.begin, {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()}};
 }
 
 void read_live(const std::vector<ReadRequest>& requests) {

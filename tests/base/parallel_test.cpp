@@ -77,5 +77,21 @@ TEST(ParallelFor, RethrowsTheFirstErrorAndHandsOutNoMore) {
   EXPECT_THROW(parallel_for(1'000'000, 4, work), Error);
 }
 
+TEST(ParallelFor, ItsThreadsTakeNoSignals) {
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> helpers{0};
+  std::atomic<int> open{0};
+  parallel_for(64, 4, [&](std::uint64_t) {
+    sigset_t blocked;
+    ::pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+    if (std::this_thread::get_id() != caller) ++helpers;
+    if (std::this_thread::get_id() != caller && ::sigismember(&blocked, SIGTERM) == 0) ++open;
+  });
+  EXPECT_EQ(open, 0) << "of " << helpers;
+  sigset_t after;
+  ::pthread_sigmask(SIG_BLOCK, nullptr, &after);
+  EXPECT_EQ(::sigismember(&after, SIGTERM), 0) << "the caller's are as they were";
+}
+
 }  // namespace
 }  // namespace torchkeep

@@ -126,6 +126,34 @@ TEST_F(LoadInto, RefusesMemoryThatIsNotGivenForWriting) {
   EXPECT_ERROR(load_into("a.pt", targets, options()), Code::mismatch, "cannot be written");
 }
 
+TEST_F(LoadInto, AMetaTensorHasNoValuesToLoad) {
+  Tensor meta;
+  meta.sizes = {4};
+  meta.strides = {1};
+  meta.storage = std::make_shared<MetaStorage>();
+  save(Value{{"w", meta}}, "meta.pt", {.fs = &fs_});
+  std::vector<float> memory(4, 7);
+  Tensor live = meta;
+  live.storage = std::make_shared<BorrowedStorage>(std::as_writable_bytes(std::span(memory)));
+  EXPECT_ERROR(load_into("meta.pt", Value{{"w", live}}, {.fs = &fs_}), Code::mismatch,
+               "'w': a meta tensor in the file, which has no values");
+  EXPECT_EQ(memory, std::vector<float>(4, 7));
+  EXPECT_TRUE(load("meta.pt", {.fs = &fs_})["w"].as_tensor().is_meta());
+}
+
+TEST_F(LoadInto, WhatLiesBetweenTheElementsOfAViewIsLeftAlone) {
+  const Tensor base = Tensor::of<float>({4}, {1, 2, 3, 4});
+  Tensor twice = base;
+  twice.sizes = {2, 2};
+  twice.strides = {3, 0};  // the first and the last number, two times each
+  save(Value{{"w", twice}}, "twice.pt", {.fs = &fs_});
+  std::vector<float> memory(4, 7);
+  Tensor live = twice;
+  live.storage = std::make_shared<BorrowedStorage>(std::as_writable_bytes(std::span(memory)));
+  load_into("twice.pt", Value{{"w", live}}, {.fs = &fs_});
+  EXPECT_EQ(memory, (std::vector<float>{1, 7, 7, 4}));
+}
+
 TEST_F(LoadInto, ADamagedRecordSaysThatTheTargetsArePartlyOverwritten) {
   damage(ramp(3'000'000, 1));
   EXPECT_ERROR(load_into("a.pt", live_.targets(), options()), Code::corrupt,

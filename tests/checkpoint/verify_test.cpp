@@ -30,11 +30,12 @@ TEST(Verify, AcceptsWhatWasSaved) {
   EXPECT_NO_THROW(verify("a.pt", {.fs = &fs}));
 }
 
-TEST(Verify, FindsEveryChangedBitThatLoadFinds) {
+TEST(Verify, FindsEveryChangedBitThatLoadFindsAndMore) {
   MemoryFs fs;
   save(state(), "a.pt", {.fs = &fs});
   const std::string good = read_file(fs, "a.pt");
   std::size_t found = 0;
+  std::size_t more = 0;
   for (std::size_t i = 0; i < good.size(); ++i) {
     MemoryFs changed;
     std::string bytes = good;
@@ -49,9 +50,12 @@ TEST(Verify, FindsEveryChangedBitThatLoadFinds) {
       }
     };
     const bool load_refuses = refuses([&] { load("a.pt", {.fs = &changed}); });
-    EXPECT_EQ(refuses([&] { verify("a.pt", {.fs = &changed}); }), load_refuses) << "byte " << i;
+    const bool verify_refuses = refuses([&] { verify("a.pt", {.fs = &changed}); });
+    EXPECT_TRUE(verify_refuses || !load_refuses) << "byte " << i;
     found += load_refuses;
+    more += verify_refuses && !load_refuses;
   }
+  EXPECT_GT(more, 20u);  // the descriptors behind the records, for one
   EXPECT_GT(found, good.size() / 4);
 }
 

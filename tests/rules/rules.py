@@ -37,6 +37,10 @@ DURABILITY_CALL = re.compile(
     r"(?:renameat2?|rename|fsync|fdatasync|syncfs|sync_file_range|unlinkat|unlink))\s*\(")
 # The seam: where these calls are declared as members, and where they are made.
 SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/posix_fs.cpp", "python/src/watched_fs.h")
+# Arithmetic on the address of a storage: what leads to an element without a checked extent.
+STORAGE_ADDRESS = re.compile(r"\b(\w*(?:storage|live)\w*(?:\(\))?\s*(?:->|\.)\s*(?:data|writable)\(\))\s*[+\[]")
+# Tensor::memory() and its sisters; and a run's snapshot, which compares whole storages with themselves.
+STORAGE_ADDRESS_HOMES = ("src/state/tensor.cpp", "src/run/snapshot.cpp")
 # Symbols through which a library prints or ends the program that uses it.
 PRINTING_OR_ENDING = re.compile(
     r"^(stdout|stderr|_?_?(v?f?printf|v?dprintf)(_chk)?|puts|fputs|putchar|fputc|fwrite|perror|abort|exit|_exit"
@@ -150,6 +154,17 @@ def check_torch_namespace(tree):
     return [f"{at(path, text, match)}: namespace torchkeep::torch would shadow ::torch"
             for path, text in cpp_files(tree).items() if path.startswith(("src/", "include/"))
             for match in pattern.finditer(without_comments_and_strings(text))]
+
+
+def check_storage_addresses(tree):
+    """Only Tensor::memory(), writable_memory() and extent() lead from a shape to bytes."""
+    bad = []
+    for path, text in cpp_files(tree).items():
+        if path.startswith(("src/", "cli/", "python/")) and path not in STORAGE_ADDRESS_HOMES:
+            code = without_comments_and_strings(text)
+            bad += [f"{at(path, code, match)}: {match.group(1)} leads anywhere; use Tensor::memory()"
+                    for match in STORAGE_ADDRESS.finditer(code)]
+    return bad
 
 
 def check_undefined_symbols(names):

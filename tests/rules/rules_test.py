@@ -46,6 +46,9 @@ class TheTree(unittest.TestCase):
     def test_no_namespace_shadows_torch(self):
         self.holds(rules.check_torch_namespace)
 
+    def test_only_a_checked_extent_leads_to_memory(self):
+        self.holds(rules.check_storage_addresses)
+
     def test_the_library_neither_prints_nor_ends_the_program(self):
         listing = subprocess.run(["nm", "-u", "--format=just-symbols", os.environ["TORCHKEEP_CORE"]], check=True,
                                  capture_output=True, text=True).stdout.split()
@@ -120,6 +123,14 @@ class BreakingARule(unittest.TestCase):
             self.assertEqual(len(rules.check_undefined_symbols([name])), 1, name)
         for name in ("snprintf", "vsnprintf", "memcpy", "_ZSt9terminatev", "exit_handler"):
             self.assertEqual(rules.check_undefined_symbols([name]), [], name)
+
+    def test_an_address_without_an_extent_is_noticed(self):
+        check = rules.check_storage_addresses
+        self.refused(check, "src/torch/a.cpp", "void f() { g(leaf.storage->data() + leaf.storage_offset); }\n")
+        self.refused(check, "python/src/a.cpp", "auto* to = live.storage->writable() + first;\n")
+        self.refused(check, "cli/a.cpp", "auto byte = storage().data()[7];\n")
+        self.accepted(check, "src/state/tensor.cpp", "return storage->data() + extent().begin;\n")
+        self.accepted(check, "src/torch/a.cpp", "const Bytes all(storage->data(), storage->nbytes());\n")
 
     def test_comments_and_literals_are_not_code(self):
         blank = rules.without_comments_and_strings

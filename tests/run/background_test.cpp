@@ -30,6 +30,7 @@ namespace {
 using testing::FakeRun;
 using testing::FakeTraining;
 using testing::FaultFs;
+using testing::LiveNumbers;
 using testing::MemoryFs;
 using testing::PausedFs;
 
@@ -208,8 +209,20 @@ TEST(Background, WhoGivesUpWhileTheFirstCopiesAreMadeCallsTheSaveOffAndTheNextSt
 
 // ---- torn states
 
-TEST(TornState, ACountedWriteOutsideTheGateIsFoundThereAndTheStateIsSavedAgain) {
-  PausedRun paused;
+/// What both proofs find.
+class TornState : public ::testing::TestWithParam<Proof> {
+ protected:
+  RunOptions every_step() const {
+    RunOptions options = kEveryStep;
+    options.proof = GetParam();
+    return options;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Proofs, TornState, ::testing::Values(Proof::hash, Proof::counters),
+                         [](const auto& info) { return info.param == Proof::hash ? "hash" : "counters"; });
+
+TEST_P(TornState, ACountedWriteOutsideTheGateIsFoundThereAndTheStateIsSavedAgain) {
+  PausedRun paused(every_step());
   paused.begin_streaming_save();
   paused.disturb(true);
   paused.run.engine.gate("optimizer");
@@ -224,12 +237,12 @@ TEST(TornState, ACountedWriteOutsideTheGateIsFoundThereAndTheStateIsSavedAgain) 
   EXPECT_EQ(paused.run.log.count(Event::Kind::save_failed), 0U);
 }
 
-TEST(TornState, WhatWasCaughtIsCopiedFromThenOn) {
-  PausedRun paused;
+TEST_P(TornState, WhatWasCaughtIsCopiedFromThenOn) {
+  PausedRun paused(every_step());
   paused.begin_streaming_save();
   paused.disturb(true);
-  paused.disturb(true);
   paused.run.engine.gate("optimizer");
+  paused.disturb(true);
   paused.run.training.step();
   paused.fs.go_on();
   paused.run.engine.finish_step(3);
@@ -246,8 +259,8 @@ TEST(TornState, WhatWasCaughtIsCopiedFromThenOn) {
   EXPECT_EQ(paused.run.log.count(Event::Kind::warning), 1U);
 }
 
-TEST(TornState, AStepWithoutTheGateIsFoundByTheNextFinishStepWhichSavesAgain) {
-  PausedRun paused;
+TEST_P(TornState, AStepWithoutTheGateIsFoundByTheNextFinishStepWhichSavesAgain) {
+  PausedRun paused(every_step());
   paused.begin_streaming_save();
   paused.run.training.step();
   paused.fs.go_on();
@@ -256,8 +269,8 @@ TEST(TornState, AStepWithoutTheGateIsFoundByTheNextFinishStepWhichSavesAgain) {
   EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 3}));
 }
 
-TEST(TornState, AStepWithoutTheGateIsFoundByWaitAndSavedByTheNextFinishStep) {
-  PausedRun paused({.save_every = 1, .keep_last = 0});
+TEST_P(TornState, AStepWithoutTheGateIsFoundByWaitAndSavedByTheNextFinishStep) {
+  PausedRun paused(every_step());
   paused.begin_streaming_save();
   paused.run.training.step();
   paused.fs.go_on();
@@ -269,8 +282,26 @@ TEST(TornState, AStepWithoutTheGateIsFoundByWaitAndSavedByTheNextFinishStep) {
   EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 3}));
 }
 
-TEST(TornState, ABufferThatWasExchangedIsFound) {
-  PausedRun paused;
+TEST_P(TornState, MemoryThatWasShortenedIsNotReadAnyMore) {
+  PausedRun paused(every_step());
+  paused.begin_streaming_save();
+  paused.run.training.weights().numbers.resize(10);
+  paused.run.training.weights().numbers.shrink_to_fit();
+  paused.run.engine.gate("optimizer");
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), Steps{1});
+  EXPECT_NE(paused.run.log.warnings().find("the checkpoint of step 2 was dropped"), std::string::npos);
+}
+
+RunOptions counting() {
+  RunOptions options = kEveryStep;
+  options.proof = Proof::counters;
+  return options;
+}
+
+TEST(Counters, ABufferThatWasExchangedIsFound) {
+  PausedRun paused(counting());
   paused.begin_streaming_save();
   const std::vector<std::int64_t> kept = paused.run.training.weights().numbers;
   std::vector<std::int64_t> other = kept;
@@ -282,8 +313,8 @@ TEST(TornState, ABufferThatWasExchangedIsFound) {
   EXPECT_EQ(paused.run.log.count(Event::Kind::warning), 1U);
 }
 
-TEST(TornState, AWriteThatNobodyCountsIsFoundWhereTheCounterStoodStillBefore) {
-  PausedRun paused;
+TEST(Counters, AWriteThatNobodyCountsIsFoundWhereTheCounterStoodStillBefore) {
+  PausedRun paused(counting());
   paused.run.train(1);
   paused.run.engine.wait();
   const std::uint64_t version = paused.run.training.weights().version;
@@ -301,9 +332,9 @@ TEST(TornState, AWriteThatNobodyCountsIsFoundWhereTheCounterStoodStillBefore) {
   EXPECT_EQ(paused.run.log.count(Event::Kind::warning), 1U);
 }
 
-TEST(TornState, CountersThatStandStillAreNoReasonToDropAGoodOne) {
+TEST(Counters, ThatStandStillAreNoReasonToDropAGoodOne) {
   MemoryFs fs;
-  FakeRun run(fs, kEveryStep, "/run", kElements);
+  FakeRun run(fs, counting(), "/run", kElements);
   run.waits = false;
   for (std::int64_t step = 1; step <= 6; ++step) {
     run.engine.gate("optimizer");
@@ -314,6 +345,241 @@ TEST(TornState, CountersThatStandStillAreNoReasonToDropAGoodOne) {
   run.engine.finish();
   EXPECT_EQ(exact_steps(fs), (Steps{1, 2, 3, 4, 5, 6}));
   EXPECT_EQ(run.log.warnings(), "");
+}
+
+// ---- the hash: whatever writes, whenever
+
+/// A write to all of a tensor while the writer stands still in front of its block `stop`, on a thread of its own.
+struct Disturbance {
+  int stop;
+  bool counted;
+  bool undone;  ///< before the writer goes on
+};
+
+std::vector<Disturbance> all_disturbances() {
+  std::vector<Disturbance> all;
+  for (const int stop : {0, 1, 2, 4, 5, 6, 8, 12}) {
+    for (const bool undone : {false, true}) all.push_back({stop, stop % 2 == 0, undone});
+  }
+  return all;
+}
+
+TEST(Hash, WhateverIsWrittenAtWhateverByteOnlyTheStateOfItsStepIsPublished) {
+  std::size_t dropped = 0;
+  for (const Disturbance& one : all_disturbances()) {
+    PausedRun paused;
+    paused.run.train(1);
+    paused.run.engine.wait();
+    paused.fs.pause(one.stop);
+    paused.run.train(2);
+    paused.fs.wait_for_a_write();
+    const auto disturb = [&] { std::thread([&] { paused.disturb(one.counted); }).join(); };
+    disturb();
+    if (one.undone) disturb();
+    paused.fs.go_on();
+    paused.run.engine.wait();
+    const Steps steps = exact_steps(paused.disk);
+    if (one.undone) {
+      EXPECT_EQ(steps, (Steps{1, 2})) << "nothing else was ever read";
+    }
+    dropped += steps == Steps{1};
+    if (!one.undone) disturb();
+    paused.run.train(3);
+    paused.run.engine.finish();
+    EXPECT_EQ(exact_steps(paused.disk).back(), 3);
+  }
+  EXPECT_GE(dropped, 5U) << "the writer stands in front of the tensor that changes, or in its middle";
+  EXPECT_LT(dropped, 8U) << "or behind it";
+}
+
+TEST(Hash, AWriteThatTheGateCopiesAsideIsFoundInTheCopy) {
+  PausedRun paused;
+  paused.begin_streaming_save();
+  paused.disturb(false);
+  paused.run.engine.gate("optimizer");
+  paused.disturb(false);
+  paused.run.training.step();
+  paused.fs.go_on();
+  paused.run.engine.finish_step(3);
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 3}));
+  EXPECT_NE(paused.run.log.warnings().find("step 2 was dropped, for model changed"), std::string::npos);
+}
+
+TEST(Hash, MemoryThatIsExchangedIsNoReasonToDropAGoodOne) {
+  PausedRun paused;
+  paused.begin_streaming_save();
+  std::vector<std::int64_t> other = paused.run.training.weights().numbers;
+  paused.run.training.weights().numbers.swap(other);
+  ++paused.run.training.weights().version;
+  paused.run.engine.gate("optimizer");
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 2}));
+  EXPECT_EQ(paused.run.log.warnings(), "");
+}
+
+TEST(Hash, AfterTheSecondDropTheWholeStateIsCopiedAndNoThirdOneComes) {
+  PausedRun paused;
+  paused.run.train(1);
+  paused.run.engine.wait();
+  std::int64_t step = 1;
+  for (LiveNumbers* const part : {&paused.run.training.weights(), &paused.run.training.momentum()}) {
+    paused.fs.pause(0);
+    paused.run.train(++step);
+    paused.fs.wait_for_a_write();
+    part->numbers.back() ^= 1;
+    paused.fs.go_on();
+    paused.run.engine.wait();
+    part->numbers.back() ^= 1;
+    paused.run.train(++step);
+    paused.run.engine.wait();
+  }
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 3, 5}));
+  const std::string warnings = paused.run.log.warnings();
+  EXPECT_NE(warnings.find("for model changed"), std::string::npos) << warnings;
+  EXPECT_NE(warnings.find("for optimizer changed"), std::string::npos) << warnings;
+  EXPECT_NE(warnings.find("from now on the whole state is copied"), std::string::npos) << warnings;
+  paused.fs.pause(0);
+  paused.run.train(6);
+  paused.disturb(false);
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(paused.run.engine.last_save()->staged_bytes, kState);
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 3, 5, 6}));
+}
+
+TEST(Hash, WhatASaveOfTheCallersLosesIsTakenAgainAtOnce) {
+  for (const bool stops : {false, true}) {
+    PausedRun paused({.save_every = 100, .keep_last = 0});
+    paused.run.train(1);
+    ASSERT_TRUE(paused.run.engine.save_now());
+    paused.run.engine.gate("optimizer");
+    paused.run.training.step();
+    if (stops) paused.run.engine.request_stop();
+    paused.fs.pause(0);
+    std::thread writer([&paused] {
+      paused.fs.wait_for_a_write();
+      paused.disturb(false);
+      paused.fs.go_on();
+    });
+    paused.run.engine.finish_step(2);
+    EXPECT_TRUE(stops || paused.run.engine.save_now());
+    writer.join();
+    // The state that was there when the call came to its end: with the write of the other thread.
+    const Value saved = load("/run/" + names::checkpoint(2), {.fs = &paused.disk});
+    EXPECT_TRUE(saved["model"] == paused.run.training.state()["model"]);
+    EXPECT_EQ(paused.run.log.count(Event::Kind::warning), 1U) << paused.run.log.warnings();
+  }
+}
+
+// ---- what is streamed
+
+/// A training with one more tensor, which no optimizer owns.
+struct TeacherRun {
+  MemoryFs disk;
+  PausedFs fs{disk};
+  testing::EventLog log;
+  FakeTraining training{kElements};
+  LiveNumbers teacher{std::vector<std::int64_t>(kElements, 5)};
+  Engine engine;
+  std::int64_t step = 0;
+
+  explicit TeacherRun(const std::function<void(TeacherRun&, Tracked&)>& adjust = {})
+      : engine("/run", [this] {
+          RunOptions options = kEveryStep;
+          options.fs = &fs;
+          options.on_event = log.listener();
+          return options;
+        }()) {
+    training.track(engine);
+    Tracked more{.capture = [this] { return teacher.tensor(); }, .prepare = [](const Value&) { return [] {}; }};
+    if (adjust) adjust(*this, more);
+    engine.track("teacher", std::move(more));
+    engine.resume();
+  }
+  ~TeacherRun() { fs.go_on(); }
+  void train() {
+    engine.gate("optimizer");
+    training.step();
+    engine.finish_step(++step);
+  }
+  std::int64_t saved_number() {
+    const Value saved = load("/run/" + names::checkpoint(step), {.fs = &disk});
+    const auto numbers = saved["teacher"].as_tensor().to_vector<std::int64_t>();
+    EXPECT_EQ(std::count(numbers.begin(), numbers.end(), numbers.front()), static_cast<std::ptrdiff_t>(kElements));
+    return numbers.front();
+  }
+};
+
+TEST(Streaming, WhatNoOptimizerOwnsIsCopiedAtTheSave) {
+  TeacherRun run;
+  run.train();
+  run.engine.wait();
+  run.fs.pause(0);
+  run.train();
+  run.fs.wait_for_a_write();
+  std::fill(run.teacher.numbers.begin(), run.teacher.numbers.end(), 6);
+  run.fs.go_on();
+  run.engine.wait();
+  EXPECT_EQ(run.saved_number(), 5);
+  EXPECT_EQ(run.log.warnings(), "");
+  EXPECT_GE(run.engine.last_save()->staged_bytes, kElements * sizeof(std::int64_t));
+  EXPECT_LT(run.engine.last_save()->staged_bytes, kState) << "what the optimizer owns is not";
+}
+
+TEST(Streaming, WhatIsWrittenOutsideOfStepsIsCopiedWhoeverOwnsIt) {
+  TeacherRun run([](TeacherRun& self, Tracked& tracked) {
+    tracked.gated = [&self] { return std::vector<const void*>{&self.teacher}; };
+    tracked.ungated = tracked.gated;
+  });
+  for (int i = 0; i < 2; ++i) {
+    run.engine.gate("teacher");
+    run.fs.pause(0);
+    run.train();
+    run.fs.wait_for_a_write();
+    std::fill(run.teacher.numbers.begin(), run.teacher.numbers.end(), 6 + i);
+    run.fs.go_on();
+    run.engine.wait();
+  }
+  EXPECT_EQ(run.saved_number(), 6);
+  EXPECT_EQ(run.log.warnings(), "");
+}
+
+TEST(Streaming, OnlyThoseThatPassedTheirGateSinceTheLastSaveAreReadWhereTheyLie) {
+  TeacherRun run([](TeacherRun&, Tracked& tracked) { tracked.gated = [] { return std::vector<const void*>{}; }; });
+  run.train();
+  run.engine.wait();
+  run.engine.gate("teacher");
+  run.train();
+  run.engine.wait();
+  EXPECT_EQ(run.engine.last_save()->staged_bytes, 0U);
+  run.fs.pause(0);
+  run.train();  // as a generator that is trained every second step
+  run.fs.go_on();
+  run.engine.wait();
+  EXPECT_GT(run.engine.last_save()->staged_bytes, 0U);
+  EXPECT_LT(run.engine.last_save()->staged_bytes, kState);
+}
+
+TEST(Streaming, WhereMostIsUnwrittenAtTheGateAllIsCopiedAtOnceUntilTheWriterIsQuickEnough) {
+  PausedRun paused;
+  paused.begin_streaming_save();
+  paused.run.engine.gate("optimizer");  // most is unwritten
+  paused.run.training.step();
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  paused.fs.pause(0);
+  paused.run.engine.finish_step(3);
+  paused.fs.go_on();
+  paused.run.engine.wait();
+  EXPECT_EQ(paused.run.engine.last_save()->staged_bytes, kState) << "at once";
+  for (std::int64_t step = 4; step <= 5; ++step) {
+    paused.run.train(step);  // everything is written when its gate comes
+    paused.run.engine.wait();
+  }
+  EXPECT_EQ(paused.run.engine.last_save()->staged_bytes, 0U);
+  EXPECT_EQ(exact_steps(paused.disk), (Steps{1, 2, 3, 4, 5}));
 }
 
 // ---- errors, ends, forks
@@ -332,11 +598,14 @@ TEST(Background, AFailingDiskIsToldByTheNextCallAndTheNextSaveWorks) {
   EXPECT_EQ(exact_steps(disk), (Steps{1, 3}));
 }
 
-TEST(Background, TheEndOfARunDropsASaveWithoutConsentAndLeavesNoHalfFile) {
+/// What is there when a run ends while a save reads live memory.
+Steps after_the_end(Proof proof) {
   MemoryFs disk;
   {
+    RunOptions options = kEveryStep;
+    options.proof = proof;
     PausedFs fs(disk);
-    FakeRun run(fs, kEveryStep, "/run", kElements);
+    FakeRun run(fs, options, "/run", kElements);
     run.waits = false;
     run.train(1);
     run.engine.wait();
@@ -345,8 +614,16 @@ TEST(Background, TheEndOfARunDropsASaveWithoutConsentAndLeavesNoHalfFile) {
     fs.wait_for_a_write();
     fs.go_on();
   }
-  const Steps steps = exact_steps(disk);
-  EXPECT_TRUE(steps == Steps{1}) << "step 2 was read from live memory and nobody said that it is whole";
+  return exact_steps(disk);
+}
+
+TEST(Background, TheEndOfARunWaitsForASaveThatReadsLiveMemory) {
+  EXPECT_EQ(after_the_end(Proof::hash), (Steps{1, 2}));
+}
+
+TEST(Counters, TheEndOfARunDropsASaveWithoutConsentAndLeavesNoHalfFile) {
+  EXPECT_EQ(after_the_end(Proof::counters), Steps{1})
+      << "step 2 was read from live memory: the training did not consent";
 }
 
 TEST(Background, TheEndOfARunWaitsForASaveWithConsent) {

@@ -54,6 +54,7 @@ class FakeTraining {
       : weights_live_{std::vector<std::int64_t>(elements, 1)}, momentum_live_{std::vector<std::int64_t>(elements, 0)} {}
 
   LiveNumbers& weights() { return weights_live_; }
+  LiveNumbers& momentum() { return momentum_live_; }
 
   void step() {
     ++weights_live_.version;
@@ -68,7 +69,7 @@ class FakeTraining {
   void track(Engine& engine) {
     engine.track("model", tracked(weights_live_));
     Tracked optimizer = tracked(momentum_live_);
-    optimizer.gated = true;
+    optimizer.gated = [this] { return std::vector<const void*>{&weights_live_}; };
     engine.track("optimizer", std::move(optimizer));
     engine.track("rng", {.capture = [this] { return Value(random_); },
                          .prepare = [this](const Value& state) -> std::function<void()> {

@@ -6,6 +6,8 @@
 #include <torchkeep/base/error.h>
 #include <torchkeep/state/tensor.h>
 
+#include "support/expect_error.h"
+
 namespace torchkeep {
 namespace {
 
@@ -68,6 +70,63 @@ TEST(Tensor, RefusesAViewThatLeavesItsStorage) {
   EXPECT_THROW(view(base, {kHuge}, {kHuge}, 0).validate(), Error);
   EXPECT_THROW(view(base, {1}, {1}, kHuge).validate(), Error);
   EXPECT_NO_THROW(view(base, {kHuge, kHuge, 0}, {1, 1, 1}, 0).validate());
+}
+
+TEST(Tensor, IsHeldToItsBytesWhateverDeviceItsStorageNames) {
+  for (const char* device : {"cpu", "meta", "cuda:0", "nowhere"}) {
+    Tensor tensor;
+    tensor.sizes = {64, 64};
+    tensor.strides = {64, 1};
+    tensor.storage = std::make_shared<OwnedStorage>(0, device);
+    EXPECT_FALSE(tensor.is_meta()) << device;
+    EXPECT_ERROR(tensor.validate(), Code::corrupt, "its storage has 0");
+    EXPECT_ERROR(tensor.memory(), Code::corrupt, "its storage has 0");
+    EXPECT_ERROR(tensor.contiguous_bytes(), Code::corrupt, "its storage has 0");
+  }
+}
+
+TEST(Tensor, OfTheDeviceMetaHasAShapeAndNoValues) {
+  Tensor tensor;
+  tensor.sizes = {1 << 20, 1 << 20};
+  tensor.strides = {1 << 20, 1};
+  tensor.storage = std::make_shared<MetaStorage>();
+  EXPECT_NO_THROW(tensor.validate());
+  EXPECT_TRUE(tensor.is_meta());
+  EXPECT_ERROR(tensor.extent(), Code::unsupported, "a meta tensor has no values");
+  EXPECT_ERROR(tensor.writable_memory(), Code::unsupported, "a meta tensor has no values");
+  EXPECT_ERROR(tensor.contiguous_bytes(), Code::unsupported, "a meta tensor has no values");
+  EXPECT_FALSE(materialize(*tensor.storage)->has_bytes());
+  tensor.strides = {std::numeric_limits<std::int64_t>::max(), 1};
+  EXPECT_ERROR(tensor.validate(), Code::corrupt, "overflow 64 bits");
+}
+
+TEST(Tensor, MemoryIsWhatItsElementsSpanAndNoByteMore) {
+  std::vector<float> numbers(12);
+  const auto bytes = std::as_writable_bytes(std::span(numbers));
+  Tensor tensor;
+  tensor.storage = std::make_shared<BorrowedStorage>(bytes);
+  const auto expect_span = [&](const Tensor& view, std::size_t begin, std::size_t size) {
+    EXPECT_EQ(view.extent().begin, begin);
+    EXPECT_EQ(view.extent().size, size);
+    EXPECT_EQ(view.memory().data(), bytes.data() + begin);
+    EXPECT_EQ(view.memory().size(), size);
+    EXPECT_EQ(view.writable_memory().data(), bytes.data() + begin);
+  };
+  expect_span(view(tensor, {3, 2}, {4, 1}, 1), 4, 40);
+  expect_span(view(tensor, {5, 5}, {0, 0}, 11), 44, 4);
+  expect_span(view(tensor, {2}, {11}, 0), 0, 48);
+  EXPECT_EQ(view(tensor, {0, 7}, {1, 1}, 3).memory().data(), nullptr);
+  EXPECT_ERROR(view(tensor, {2}, {11}, 1).memory(), Code::corrupt, "needs 13 elements");
+  EXPECT_ERROR(view(tensor, {1}, {1}, std::numeric_limits<std::int64_t>::max()).memory(), Code::corrupt, "");
+}
+
+TEST(Tensor, IsDenseWhenEveryElementHasItsOwnPlaceWithoutGaps) {
+  const Tensor base = Tensor::of<float>({6}, {0, 1, 2, 3, 4, 5});
+  EXPECT_TRUE(view(base, {2, 3}, {1, 2}, 0).is_dense());
+  EXPECT_TRUE(view(base, {1, 3}, {9, 1}, 3).is_dense());
+  EXPECT_FALSE(view(base, {2, 2}, {3, 0}, 0).is_dense());  // four elements on four places, two of them twice
+  EXPECT_FALSE(view(base, {2, 2}, {1, 1}, 0).is_dense());
+  EXPECT_FALSE(view(base, {2}, {2}, 0).is_dense());
 }
 
 TEST(Tensor, RefusesBytesThatDoNotFillTheShape) {

@@ -9,8 +9,8 @@ namespace torchkeep::testing {
 const std::vector<BrokenFile>& broken_files() {
   static const std::vector<BrokenFile> all = [] {
     std::vector<BrokenFile> files;
-    for (auto* part : {&broken_zips, &broken_pickles, &broken_data, &broken_tensors, &attacks, &broken_streams,
-                       &broken_tars, &broken_safetensors, &other_files}) {
+    for (auto* part : {&broken_zips, &broken_pickles, &broken_data, &broken_tensors, &broken_compounds, &attacks,
+                       &broken_streams, &broken_tars, &broken_safetensors, &other_files}) {
       for (BrokenFile& file : part()) files.push_back(std::move(file));
     }
     return files;
@@ -19,9 +19,13 @@ const std::vector<BrokenFile>& broken_files() {
 }
 
 Value read_whole(std::string bytes, const PtReadOptions& options) {
-  const OpenedFile file = open_file(std::make_shared<MemoryReadAt>(std::move(bytes), "test.pt"), options);
-  load_storages(file.records);
-  return file.has_other_storages ? file.value.clone() : file.value;
+  const std::string name = "test.pt";
+  const OpenedFile file = open_file(std::make_shared<MemoryReadAt>(std::move(bytes), name), options);
+  try {
+    return read_all(file);
+  } catch (const Error& error) {
+    throw error.at({.file = name, .record = {}, .offset = {}, .key = {}});
+  }
 }
 
 }  // namespace torchkeep::testing

@@ -32,6 +32,7 @@ Value read_whole(std::string bytes, const PtReadOptions& options = {});
 std::vector<BrokenFile> broken_zips();
 std::vector<BrokenFile> broken_pickles();
 std::vector<BrokenFile> broken_tensors();
+std::vector<BrokenFile> broken_compounds();
 std::vector<BrokenFile> attacks();
 std::vector<BrokenFile> broken_data();
 std::vector<BrokenFile> broken_streams();

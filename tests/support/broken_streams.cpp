@@ -74,6 +74,10 @@ std::vector<BrokenFile> broken_streams() {
                 s.object = pickle(tensor(viewed("N", 1ll << 60), 0, {4}, {1}));
                 s.storages = u64(1ull << 60) + "0123456789abcdef";
               }),
+      changed("magic_number_that_changed", corrupt, "the magic number of torch.save, damaged",
+              [](Stream& s) { s.magic[5] ^= 1; }),
+      changed("storage_of_two_types", corrupt, "storage '7' is int32 here and float32 elsewhere",
+              object(tuple({viewed("N", 4), storage("7", 4, "IntStorage")}))),
       changed("storage_of_two_sizes", corrupt, "bytes here and 16 elsewhere",
               object(tuple({viewed("N", 4), viewed("N", 2)}))),
       changed("view_past_its_storage", corrupt, "a view of 3 elements from 2 on, of a storage of 4",

@@ -81,6 +81,10 @@ std::vector<BrokenFile> views() {
               call(utils("_rebuild_tensor_v3"),
                    {storage("0", 16, "UntypedStorage"), number(0), ")", ")", "\x89", no_hooks(), text("float64")}),
               corrupt, "expected a dtype"),
+      pickled("one_storage_of_two_types", tuple({storage("0", 4), storage("0", 4, "IntStorage")}), corrupt,
+              "record 'data/0' is float32 here and int32 elsewhere"),
+      pickled("one_storage_of_one_type_and_of_bytes", tuple({storage("0", 4), storage("0", 16, "UntypedStorage")}),
+              std::nullopt),
       pickled("one_storage_of_two_sizes", tuple({storage("0", 4), storage("0", 2)}), corrupt,
               "record 'data/0' has 16 bytes, its tensor expects 8"),
   };
@@ -92,6 +96,7 @@ std::vector<BrokenFile> wrapped() {
   const std::string odd = call(global("torch.serialization", "_get_layout"), {text("torch.jagged")});
   const std::string size = call(global("torch", "Size"), {numbers({4, 4})});
   const std::string channel = global("torch", "per_channel_affine");
+  const std::string four = "](K\1K\1K\1K\1e";
   const auto quantized = [](const std::string& parameters) {
     return call(utils("_rebuild_qtensor"), {storage("0", 16, "QInt8Storage"), number(0), numbers({4, 4}),
                                             numbers({4, 1}), parameters, "\x89", no_hooks()});
@@ -122,7 +127,7 @@ std::vector<BrokenFile> wrapped() {
               call(utils("_rebuild_sparse_tensor"), {coo, tuple({plain(), plain(), size})}), corrupt,
               "do not fit each other"),
       pickled("quantized_without_a_scheme", quantized(tuple({text("x")})), corrupt, "no quantization scheme"),
-      pickled("quantized_axis_outside", quantized(tuple({channel, plain(), plain(), number(2)})), corrupt,
+      pickled("quantized_axis_outside", quantized(tuple({channel, four, four, number(2)})), corrupt,
               "axis 2 of a tensor of 2 dimensions"),
       pickled("quantized_with_few_scales", quantized(tuple({channel, "]", "]", number(0)})), corrupt,
               "0 scales and 0 zero points for 4 channels"),
@@ -131,7 +136,7 @@ std::vector<BrokenFile> wrapped() {
       pickled("meta_of_negative_size",
               call(utils("_rebuild_meta_tensor_no_storage"),
                    {global("torch", "float32"), numbers({-1}), numbers({1}), "\x89"}),
-              corrupt, "a negative size"),
+              corrupt, "negative size or stride"),
       pickled("meta_that_overflows",
               call(utils("_rebuild_meta_tensor_no_storage"),
                    {global("torch", "float32"), numbers({1ll << 40, 1ll << 40}), numbers({1, 1}), "\x89"}),

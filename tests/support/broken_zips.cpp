@@ -134,7 +134,22 @@ std::vector<BrokenFile> contents() {
               [](auto& records) { records[kData].deflate = true, records[kData].data.assign(80 << 20, '\0'); }),
       changed("records_in_another_order", std::nullopt, "",
               [](auto& records) { std::swap(records[kPickle], records[kVersion]); }),
-      changed("a_record_more", std::nullopt, "",
+      changed("byte_order_renamed", corrupt, "bytdorder: torch.save writes no record of this name",
+              [](auto& records) { records[kByteOrder].name = "archive/bytdorder", records[kByteOrder].data = "big"; }),
+      changed("byte_order_in_capitals", corrupt, "torch.save writes no record of this name",
+              [](auto& records) { records[kByteOrder].name = "archive/ByteOrder"; }),
+      changed(
+          "byte_order_missing_beside_the_format_version", corrupt, "no record byteorder",
+          [](auto& records) { records[kByteOrder].name = "archive/.format_version", records[kByteOrder].data = "1"; }),
+      changed("storages_that_differ_by_case", corrupt, "differs from this one by case alone",
+              [](auto& records) {
+                records.push_back({.name = "archive/data/key", .data = "x"});
+                records.push_back({.name = "archive/data/Key", .data = "y"});
+              }),
+      changed("local_crc_saturated", corrupt, "disagree about its CRC",
+              [](auto& records) { records[kData].local_crc = 0xffffffff; }),
+      changed("patched", unsupported, "an encrypted record", [](auto& records) { records[kData].flags = 0x0020; }),
+      changed("a_record_more", corrupt, "notes.txt: torch.save writes no record of this name",
               [](auto& records) { records.push_back({.name = "archive/notes.txt", .data = "hello"}); }),
       changed("a_folder_entry", std::nullopt, "",
               [](auto& records) { records.insert(records.begin(), {.name = "archive/", .data = ""}); }),

@@ -254,7 +254,7 @@ void add_odd_tensors(std::vector<NamedState>& states) {
   Tensor meta;
   meta.sizes = {3, 4};
   meta.strides = {4, 1};
-  meta.storage = std::make_shared<OwnedStorage>(0, "meta");
+  meta.storage = std::make_shared<MetaStorage>();
   states.push_back({"meta", Value{{"m", meta}, {"n", 1}}});
 
   Tensor quantized = make(DType::qint8, {2, 3});

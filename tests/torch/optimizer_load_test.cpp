@@ -23,6 +23,13 @@ Value with_group(const Value& state, const std::string& key, Value value) {
   return copy;
 }
 
+/// With these names of the parameters of the only group.
+Value with_names(const Value& state, Value names) {
+  Value copy = state;
+  copy.set("param_names", List{std::move(names)});
+  return copy;
+}
+
 /// Expects a refusal that names all of `words` and leaves every bit of the optimizer as it was.
 template <class... Words>
 void expect_refusal(Optimizer& optimizer, const Value& state, const NamedModules& modules, Code code,
@@ -65,7 +72,7 @@ TEST(OptimizerLoad, SeveralModulesNameTheirParameters) {
   for (const at::Tensor& param : decoder->parameters()) params.push_back(param);
   SGD sgd(params, SGDOptions(0.1));
   const Value state = state_dict(sgd, {{"encoder", *encoder}, {"decoder", decoder}});
-  EXPECT_EQ(state["param_groups"][0]["param_names"].to<std::vector<std::string>>(),
+  EXPECT_EQ(state["param_names"][0].to<std::vector<std::string>>(),
             (std::vector<std::string>{"encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"}));
   EXPECT_TRUE(load_state_dict(sgd, state, {{"decoder", *decoder}, {"encoder", *encoder}}).complete());
   expect_error([&] { state_dict(sgd, *encoder); }, Code::invalid_argument, "parameter 2 of group 0 (1, 2)",
@@ -76,7 +83,7 @@ TEST(OptimizerLoad, ATiedParameterHasItsFirstName) {
   SmallNet net = make_net();
   net->register_module("again", net->first);
   SGD sgd(net->first->parameters(), SGDOptions(0.1));
-  EXPECT_EQ(state_dict(sgd, net)["param_groups"][0]["param_names"].to<std::vector<std::string>>(),
+  EXPECT_EQ(state_dict(sgd, net)["param_names"][0].to<std::vector<std::string>>(),
             (std::vector<std::string>{"first.weight", "first.bias"}));
 }
 
@@ -246,18 +253,35 @@ TEST(OptimizerLoad, PartialCarriesOverWhatFitsAndReportsTheRest) {
 TEST(OptimizerLoad, AWrappersPrefixIsNamedAndTakenOff) {
   Trained trained;
   Value state = trained.saved();
-  std::vector<std::string> names = state["param_groups"][0]["param_names"].to<std::vector<std::string>>();
+  std::vector<std::string> names = state["param_names"][0].to<std::vector<std::string>>();
   for (std::string& name : names) name = "module." + name;
-  state = with_group(state, "param_names", names);
+  state = with_names(state, names);
   expect_refusal(trained.adam, state, trained.net, Code::mismatch, ".strip_prefix = \"module.\"");
   EXPECT_TRUE(load_state_dict(trained.adam, state, trained.net, {.strip_prefix = "module."}).complete());
   EXPECT_TRUE(load_state_dict(trained.adam, state, trained.net, {.by_order = true}).complete());
 }
 
+TEST(OptimizerLoad, NamesInTheGroupsAreReadAsPyTorchWritesThem) {
+  Trained trained;
+  Value state = trained.saved();
+  const Value names = state["param_names"][0];
+  state.erase("param_names");
+  SmallNet net = make_net(3);
+  std::vector<at::Tensor> reversed = net->parameters();
+  std::reverse(reversed.begin(), reversed.end());
+  Adam adam(reversed);
+  // With the names of the tracked module in front (an older torchkeep), and as named_parameters() gives them.
+  EXPECT_TRUE(load_state_dict(adam, with_group(state, "param_names", names), net).complete());
+  const Value expected = state_dict(adam).clone();
+  Adam other(reversed);
+  EXPECT_TRUE(load_state_dict(other, with_group(state, "param_names", names), {{"model", *net}}).complete());
+  EXPECT_EQ(state_dict(other).clone(), expected);
+}
+
 TEST(OptimizerLoad, NamesInPlaceOfIdsAreNames) {
   Trained trained;
   const Value state = trained.saved();
-  const Value names = state["param_groups"][0]["param_names"];
+  const Value names = state["param_names"][0];
   Value by_name = Value::mapping(Kind::dict);
   for (int i = 3; i >= 0; --i) by_name.set(names[i], state["state"][i]);
   Value group = state["param_groups"][0];
@@ -275,9 +299,9 @@ TEST(OptimizerLoad, WhatIsNoOptimizerStateIsRefused) {
   expect_refusal(trained.adam, Value{{"state", Dict{}}}, trained.net, Code::not_found, "param_groups");
   expect_refusal(trained.adam, Value{{"state", Dict{}}, {"param_groups", List{1}}}, trained.net, Code::mismatch,
                  "dict");
-  const Value names = with_group(trained.saved(), "param_names", List{"one"});
+  const Value names = with_names(trained.saved(), List{"one"});
   expect_refusal(trained.adam, names, trained.net, Code::mismatch, "1 param_names for 4 params");
-  const Value twice = with_group(trained.saved(), "param_names", List{"a", "a", "b", "c"});
+  const Value twice = with_names(trained.saved(), List{"a", "a", "b", "c"});
   expect_refusal(trained.adam, twice, trained.net, Code::mismatch, "two parameters are named 'a'");
 }
 

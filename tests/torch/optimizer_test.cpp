@@ -88,16 +88,15 @@ TEST(OptimizerState, FieldsAndGroupsAreInPythonsOrder) {
   Adam adam(net->parameters(), AdamOptions().amsgrad(true));
   train(net, adam, 1);
   const Value state = state_dict(adam, net);
-  EXPECT_EQ(keys(state), (std::vector<std::string>{"state", "param_groups"}));
+  EXPECT_EQ(keys(state), (std::vector<std::string>{"state", "param_groups", "param_names"}));
   EXPECT_EQ(keys(state["state"][0]), (std::vector<std::string>{"step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"}));
-  EXPECT_EQ(
-      keys(state["param_groups"][0]),
-      (std::vector<std::string>{"param_names", "lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach",
-                                "capturable", "differentiable", "fused", "decoupled_weight_decay", "params"}));
-  EXPECT_EQ(state["param_groups"][0]["param_names"].to<std::vector<std::string>>(),
+  EXPECT_EQ(keys(state["param_groups"][0]),
+            (std::vector<std::string>{"lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach",
+                                      "capturable", "differentiable", "fused", "decoupled_weight_decay", "params"}));
+  EXPECT_EQ(state["param_names"][0].to<std::vector<std::string>>(),
             (std::vector<std::string>{"first.weight", "first.bias", "second.weight", "second.bias"}));
-  EXPECT_FALSE(state_dict(adam)["param_groups"][0].contains("param_names"));
-  EXPECT_FALSE(state_dict(adam, net, {.param_names = false})["param_groups"][0].contains("param_names"));
+  EXPECT_FALSE(state_dict(adam).contains("param_names"));
+  EXPECT_FALSE(state_dict(adam, net, {.param_names = false}).contains("param_names"));
 }
 
 TEST(OptimizerState, UntouchedDefaultsKeepPythonsTypes) {

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <map>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include <torchkeep/torch.h>
 
@@ -61,7 +63,8 @@ TORCH_MODULE(Words);
 /// A training of 20 MB on a disk that can be stopped. `expected` has the state of each finished step.
 class Training {
  public:
-  explicit Training(torch::nn::EmbeddingOptions options = {kRows, 16}) : model((torch::manual_seed(1), options)) {
+  explicit Training(torch::nn::EmbeddingOptions options = {kRows, 16}, Proof by = Proof::hash)
+      : model((torch::manual_seed(1), options)), proof(by) {
     run.track("model", model);
     run.track("adam", adam);
     run.resume();
@@ -84,10 +87,10 @@ class Training {
     finish_step();
   }
   /// Two steps; the save of the second one streams, stands still and has read some of the state.
-  void begin_streaming_save() {
+  void begin_streaming_save(int writes = 3) {
     step();
     run.wait();
-    fs.pause(3);
+    fs.pause(writes);
     step();
     fs.wait_for_a_write();
   }
@@ -108,10 +111,11 @@ class Training {
   PausedFs fs{disk};
   Events events;
   Words model;
+  Proof proof;
   torch::optim::Adam adam{model->parameters(), 1e-2};
   std::map<std::int64_t, Value> expected;
-  torchkeep::Run run =
-      torchkeep::Run::open("/run", events.options(fs, {.save_every = 1, .keep_last = 0, .signals = false}));
+  torchkeep::Run run = torchkeep::Run::open(
+      "/run", events.options(fs, {.save_every = 1, .keep_last = 0, .signals = false, .proof = proof}));
 
  private:
   std::int64_t step_ = 0;
@@ -169,35 +173,148 @@ TEST(BackgroundRun, AnEmbeddingThatNormalisesInForwardIsCaughtOnceAndThenCopied)
 }
 
 /// What must not happen while a save streams, and is found.
-void expect_found(const std::function<void(Training&)>& provoke) {
-  Training training;
-  training.begin_streaming_save();
-  provoke(training);
-  training.fs.go_on();
-  training.run.wait();
-  EXPECT_EQ(training.exact_steps(), Steps{1});
-  EXPECT_NE(training.events.warnings().find("step 2 was dropped"), std::string::npos);
-  training.finish_step();
-  training.run.wait();
-  EXPECT_EQ(training.exact_steps(), (Steps{1, 3})) << "it is saved again";
+void expect_found(const std::function<void(Training&)>& provoke, std::vector<Proof> proofs) {
+  for (const Proof proof : proofs) {
+    Training training({kRows, 16}, proof);
+    training.begin_streaming_save();
+    provoke(training);
+    training.fs.go_on();
+    training.run.wait();
+    EXPECT_EQ(training.exact_steps(), Steps{1});
+    EXPECT_NE(training.events.warnings().find("step 2 was dropped"), std::string::npos);
+    training.finish_step();
+    training.run.wait();
+    EXPECT_EQ(training.exact_steps(), (Steps{1, 3})) << "it is saved again";
+  }
 }
+const std::vector<Proof> kBoth{Proof::hash, Proof::counters};
 
 TEST(BackgroundRun, AnOptimizerSteppedWithoutTheGateIsFound) {
-  expect_found([](Training& training) {
-    training.forward_and_backward();
-    training.adam.step();
-  });
+  expect_found(
+      [](Training& training) {
+        training.forward_and_backward();
+        training.adam.step();
+      },
+      kBoth);
 }
 
 TEST(BackgroundRun, AnInPlaceWriteToAParameterIsFound) {
-  expect_found([](Training& training) {
-    const torch::NoGradGuard no_grad;
-    training.model->words->weight.mul_(0.5);
-  });
+  expect_found(
+      [](Training& training) {
+        const torch::NoGradGuard no_grad;
+        training.model->words->weight.mul_(0.5);
+      },
+      kBoth);
 }
 
-TEST(BackgroundRun, AParameterWithOtherMemoryIsFound) {
-  expect_found([](Training& training) { training.model->words->weight.set_data(torch::zeros({kRows, 16})); });
+const auto kExchange = [](Training& training) { training.model->words->weight.set_data(torch::zeros({kRows, 16})); };
+
+TEST(BackgroundRun, AParameterWithOtherMemoryIsFoundByCounters) {
+  expect_found(kExchange, {Proof::counters});
+}
+
+TEST(BackgroundRun, AParameterWithOtherMemoryIsSavedAsItWas) {
+  Training training;
+  training.begin_streaming_save();
+  kExchange(training);
+  training.fs.go_on();
+  training.run.wait();
+  EXPECT_EQ(training.exact_steps(), (Steps{1, 2}));
+  EXPECT_EQ(training.events.warnings(), "");
+}
+
+TEST(BackgroundRun, AParameterWhoseStorageShrinksIsNotReadAnyMore) {
+  Training training;
+  training.begin_streaming_save(0);
+  training.model->words->weight.storage().unsafeGetStorageImpl()->set_nbytes(16);
+  training.fs.go_on();
+  training.run.wait();
+  training.model->words->weight.storage().unsafeGetStorageImpl()->set_nbytes(kRows * 16 * 4);
+  EXPECT_EQ(training.exact_steps(), Steps{1});
+  EXPECT_NE(training.events.warnings().find("step 2 was dropped, for model.words.weight changed"), std::string::npos);
+}
+
+// ---- writes that no counter shows, in front of a writer that stands still
+
+TEST(BackgroundRun, WhatIsWrittenThroughDataIsNeverInACheckpointWhereverTheWriterStands) {
+  for (const int writes : {0, 2, 5, 7, 12, 18}) {
+    for (const bool undone : {false, true}) {
+      Training training;
+      training.begin_streaming_save(writes);
+      const torch::Tensor& weight = training.model->words->weight;
+      const torch::Tensor before = weight.detach().clone();
+      std::thread([&] { weight.data().add_(1); }).join();
+      if (undone) weight.data().copy_(before);
+      training.fs.go_on();
+      training.run.wait();
+      const Steps steps = training.exact_steps();
+      EXPECT_EQ(steps == Steps{1}, training.events.warnings() != "");
+      if (undone || writes == 18) {
+        EXPECT_EQ(steps, (Steps{1, 2})) << writes;
+      } else if (writes == 0) {
+        EXPECT_EQ(steps, Steps{1});
+      }
+      training.forward_and_backward();
+      training.run.step(training.adam);
+      training.finish_step();
+      training.run.finish();
+      EXPECT_EQ(training.exact_steps().back(), 3);
+    }
+  }
+}
+
+/// A student that is trained and a teacher that follows it in forward, through `.data()` or in counted operations.
+struct DistillationImpl : torch::nn::Module {
+  explicit DistillationImpl(bool with_counter) : counted(with_counter) {
+    student = register_parameter("student", torch::randn({kRows, 16}));
+    teacher = register_parameter("teacher", student.detach().clone(), false);
+  }
+  torch::Tensor forward() {
+    const torch::NoGradGuard no_grad;
+    if (counted) {
+      teacher.mul_(0.9).add_(student, 0.1);
+    } else {
+      teacher.data().mul_(0.9).add_(student.data(), 0.1);
+    }
+    const at::AutoGradMode with_grad(true);
+    return (student - teacher + 1).square().mean();
+  }
+  bool counted;
+  torch::Tensor student, teacher;
+};
+TORCH_MODULE(Distillation);
+
+TEST(BackgroundRun, ATeacherThatFollowsInForwardIsCopiedAtTheSave) {
+  for (const bool counted : {false, true}) {
+    MemoryFs disk;
+    PausedFs fs(disk);
+    Events events;
+    Distillation model(counted);
+    torch::optim::SGD sgd(model->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));  // the frozen teacher too
+    auto run = torchkeep::Run::open("/run", events.options(fs, {.save_every = 1, .keep_last = 0, .signals = false}));
+    run.track("model", model);
+    run.track("sgd", sgd);
+    run.resume();
+    std::map<std::int64_t, Value> expected;
+    for (std::int64_t step = 1; step <= 4; ++step) {
+      sgd.zero_grad();
+      model->forward().backward();  // while the save of the step before stands still
+      fs.go_on();
+      run.wait();
+      run.step(sgd);
+      expected.emplace(step, state_dict(model).clone());
+      fs.pause(static_cast<int>(3 * (step - 1)));
+      run.finish_step(step);
+      fs.wait_for_a_write();
+    }
+    fs.go_on();
+    run.finish();
+    for (std::int64_t step = 1; step <= 4; ++step) {
+      const Value saved = load(find_checkpoint("/run", std::to_string(step), {}, disk), {.fs = &disk});
+      EXPECT_TRUE(saved["model"] == expected.at(step)) << step;
+    }
+    EXPECT_EQ(events.warnings(), "");
+  }
 }
 
 /// Steps as fused kernels do: no counter is raised.
@@ -212,30 +329,33 @@ class UncountedSgd final : public torch::optim::SGD {
   }
 };
 
-TEST(BackgroundRun, AWriteThatNoCounterShowsIsFoundInWhatWasRead) {
-  MemoryFs disk;
-  PausedFs fs(disk);
-  Events events;
-  Words model(torch::nn::EmbeddingOptions{kRows, 16});
-  UncountedSgd sgd(model->parameters(), 0.1);
-  auto run = torchkeep::Run::open("/run", events.options(fs, {.save_every = 1, .keep_last = 0, .signals = false}));
-  run.track("model", model);
-  run.track("sgd", static_cast<torch::optim::SGD&>(sgd));
-  run.resume();
-  for (std::int64_t step = 1; step <= 2; ++step) {
-    if (step == 2) fs.pause(3);
-    model->forward(torch::arange(0, kRows, 1000)).backward();
+TEST(BackgroundRun, AWriteThatNoCounterShowsIsFoundInWhatWasReadOfMemoryThatStepsWithoutThem) {
+  for (const Proof proof : kBoth) {
+    MemoryFs disk;
+    PausedFs fs(disk);
+    Events events;
+    Words model(torch::nn::EmbeddingOptions{kRows, 16});
+    UncountedSgd sgd(model->parameters(), 0.1);
+    auto run = torchkeep::Run::open(
+        "/run", events.options(fs, {.save_every = 1, .keep_last = 0, .signals = false, .proof = proof}));
+    run.track("model", model);
+    run.track("sgd", static_cast<torch::optim::SGD&>(sgd));
+    run.resume();
+    for (std::int64_t step = 1; step <= 2; ++step) {
+      if (step == 2) fs.pause(3);
+      model->forward(torch::arange(0, kRows, 1000)).backward();
+      run.step(sgd);
+      run.finish_step(step);
+      if (step == 1) run.wait();
+    }
+    fs.wait_for_a_write();
+    model->words->weight.data().zero_();
     run.step(sgd);
-    run.finish_step(step);
-    if (step == 1) run.wait();
+    fs.go_on();
+    run.wait();
+    EXPECT_EQ(list_checkpoints("/run", disk).size(), 1U);
+    EXPECT_NE(events.warnings().find("model.words.weight changed"), std::string::npos) << events.warnings();
   }
-  fs.wait_for_a_write();
-  model->words->weight.data().zero_();
-  run.step(sgd);
-  fs.go_on();
-  run.wait();
-  EXPECT_EQ(list_checkpoints("/run", disk).size(), 1U);
-  EXPECT_NE(events.warnings().find("model.words.weight changed"), std::string::npos) << events.warnings();
 }
 
 }  // namespace

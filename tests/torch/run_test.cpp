@@ -134,7 +134,7 @@ TEST(Track, OptimizerParametersAreNamedAfterTheirModules) {
   run.track("decoder", decoder);
   run.resume();
   run.save_now();
-  const Value names = load("/run/step-00000000.pt", {.fs = &fs})["optimizer"]["param_groups"][0]["param_names"];
+  const Value names = load("/run/step-00000000.pt", {.fs = &fs})["optimizer"]["param_names"][0];
   EXPECT_EQ(names.to<std::vector<std::string>>(),
             (std::vector<std::string>{"encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"}));
   EXPECT_EQ(events.warnings(), "");

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <mutex>
 #include <unordered_map>
 
@@ -11,6 +12,7 @@
 #include <torchkeep/base/parallel.h>
 #include <torchkeep/format/check.h>
 #include <torchkeep/format/open_file.h>
+#include <torchkeep/state/compound.h>
 #include <torchkeep/state/walk.h>
 
 #include "zip/records.h"
@@ -26,14 +28,37 @@ constexpr std::uint64_t kBlock = std::uint64_t{256} << 10;  // small enough to b
 
 PtReadOptions read_options(const CheckOptions& options) {
   return {.verify = false,
-          .unknown_classes = UnknownClasses::opaque,
+          .unknown_classes = options.unknown_classes,
           .limits = options.limits,
           .open_sibling = options.open_sibling};
 }
 
-// Whether the file's bytes are bad, rather than the system unable to read them just now.
+// Whether the file's bytes are bad, rather than of a kind that is not read, or the system unable to read them just now.
 bool is_damage(const Error& error) noexcept {
-  return error.code() == Code::corrupt || error.code() == Code::refused || error.system_error() == EIO;
+  return error.code() == Code::corrupt || error.system_error() == EIO;
+}
+
+// What an Error says, with its place but without the file.
+std::string describe(const Error& error) {
+  Where where = error.where();
+  where.file.clear();
+  return Error(error.code(), error.message(), where).what();
+}
+
+// Paths as an error names them: a tensor that is all of the file has none.
+std::string path_of(const Place& place) {
+  return place.parent == nullptr ? "the tensor that is all of the file" : place.text();
+}
+
+void add_problem(FileCheck& result, const Error& error) {
+  result.problems.push_back(describe(error));
+  if (!result.error) result.error = error;
+}
+
+void add_hidden(FileCheck& result, const OpenedFile& opened, const std::string& file) {
+  for (const std::string& what : opened.hidden)
+    add_problem(result, Error(Code::corrupt, what + ", which no reader looks at",
+                              {.file = file, .record = {}, .offset = {}, .key = {}}));
 }
 
 // Tells the caller how far the work has come.
@@ -82,12 +107,15 @@ class ZipCheck {
       result_.records.push_back(std::move(checked));
     }
     check_records();
+    check_beginning();
     const zip::Record* pickle = zip_.find("data.pkl");
     const bool damaged = pickle != nullptr && result_.records[index(*pickle)].state == State::damaged;
     if (damaged)
       result_.problems.push_back("data.pkl is damaged: what tensors there are is not known");
     else
       check_structure();
+    name_first_damage();
+    if (refusal_ && result_.good()) throw *refusal_;
   }
 
  private:
@@ -97,6 +125,7 @@ class ZipCheck {
     std::uint64_t begin;
     std::uint64_t size;
     std::uint32_t crc = 0;
+    bool is_read = true;
   };
 
   std::size_t index(const zip::Record& record) const {
@@ -118,9 +147,11 @@ class ZipCheck {
     parallel_for(chunks.size(), options_.threads, [&](std::uint64_t i) {
       try {
         check_chunk(chunks[i]);
+        if (chunks[i].begin == 0) zip_.check_strictly(zip_.records()[chunks[i].record]);
       } catch (const Error& error) {
         if (error.code() == Code::io && !is_damage(error)) throw;
-        set_damaged(chunks[i].record, error.message());
+        chunks[i].is_read = false;
+        is_damage(error) ? set_damaged(chunks[i].record, error) : refuse(error);
       }
       progress.add(chunks[i].size);
     });
@@ -141,29 +172,58 @@ class ZipCheck {
   // Compares the CRC of a record whose chunks begin at `first`; returns where the next record's begin.
   std::size_t join_chunks(const std::vector<Chunk>& chunks, std::size_t first) {
     std::uint32_t crc = chunks[first].crc;
+    bool is_read = chunks[first].is_read;
     std::size_t next = first + 1;
     for (; next < chunks.size() && chunks[next].record == chunks[first].record; ++next) {
       crc = crc32_combine(crc, chunks[next].crc, chunks[next].size);
+      is_read = is_read && chunks[next].is_read;
     }
     const std::size_t record = chunks[first].record;
-    if (result_.records[record].state == State::damaged) return next;
+    if (!is_read) return next;
     try {
       zip_.check_crc(zip_.records()[record], crc);
     } catch (const Error& error) {
-      set_damaged(record, error.message());
+      set_damaged(record, error);
     }
     return next;
   }
 
-  void set_damaged(std::size_t record, const std::string& problem) {
+  void check_beginning() {
+    if (const std::uint64_t begin = zip_.begin(); begin != 0)
+      add_problem(result_, Error(Code::corrupt, fmt::format("{} bytes before the first record", begin),
+                                 {.file = file_->name(), .record = {}, .offset = 0, .key = {}}));
+  }
+
+  void set_damaged(std::size_t record, const Error& error) {
     const std::lock_guard lock(mutex_);
     result_.records[record].state = State::damaged;
-    result_.records[record].problem = problem;
+    result_.records[record].problem = error.message();
+    if (!first_ || record <= first_->first) first_.emplace(record, error);
+  }
+  void refuse(const Error& error) {
+    const std::lock_guard lock(mutex_);
+    if (!refusal_) refusal_ = error;
+  }
+
+  // The tensors over the first damaged record are known by now.
+  void name_first_damage() {
+    if (!first_) return;
+    const auto& [record, error] = *first_;
+    result_.error = Error(error.code(), error.message() + holds_text(result_.records[record].tensors), error.where())
+                        .with_errno(error.system_error());
   }
 
   // The pickle's objects, and which tensors view which record.
   void check_structure() {
-    const OpenedFile opened = open_file(file_, read_options(options_));
+    OpenedFile opened;
+    try {
+      opened = open_file(file_, read_options(options_));
+      add_hidden(result_, opened, file_->name());
+    } catch (const Error& error) {
+      if (error.code() == Code::io && !is_damage(error)) throw;
+      is_damage(error) ? add_problem(result_, error) : refuse(error);
+      return;
+    }
     std::unordered_map<const void*, CheckedRecord*> by_storage;
     for (const auto& storage : opened.records) {
       const zip::Record* record = zip_.find(storage->record_name());
@@ -174,10 +234,18 @@ class ZipCheck {
       ++result_.tensors;
       const auto record = by_storage.find(visit.value.as_tensor().storage->identity());
       if (record != by_storage.end() && record->second->state == State::damaged) {
-        record->second->tensors.push_back(visit.place.text());
+        record->second->tensors.push_back(path_of(visit.place));
       }
       return Next::inside;
     });
+    if (first_) return;  // indices over damaged records say nothing
+    try {
+      check_compounds(opened.value);
+    } catch (const Error& error) {
+      if (error.code() == Code::io && !is_damage(error)) throw;
+      is_damage(error) ? add_problem(result_, error.at({.file = file_->name(), .record = {}, .offset = {}, .key = {}}))
+                       : refuse(error);
+    }
   }
 
   std::shared_ptr<const ReadAt> file_;
@@ -185,6 +253,8 @@ class ZipCheck {
   FileCheck& result_;
   zip::Reader zip_;
   std::mutex mutex_;
+  std::optional<std::pair<std::size_t, Error>> first_;  // damaged record, by its place in the directory
+  std::optional<Error> refusal_;  // why the file is not read by a rule; counts when nothing is damaged
 };
 
 // Formats without checksums: every storage is read, block by block.
@@ -192,11 +262,13 @@ class PlainCheck {
  public:
   PlainCheck(const CheckOptions& options, FileCheck& result) : options_(options), result_(result) {}
 
-  void run(std::shared_ptr<const ReadAt> file) {
-    const OpenedFile opened = open_file(std::move(file), read_options(options_));
+  void run(const std::shared_ptr<const ReadAt>& file) {
+    const OpenedFile opened = open_file(file, read_options(options_));
+    add_hidden(result_, opened, file->name());
     collect(opened.value);
     Progress progress(options_, result_.bytes);
     parallel_for(storages_.size(), options_.threads, [&](std::uint64_t i) { read(i, progress); });
+    if (result_.good()) check_compounds(opened.value);
     result_.notes.insert(result_.notes.end(), opened.notes.begin(), opened.notes.end());
     result_.notes.emplace_back("the format has no checksums: changed bytes cannot be told");
   }
@@ -210,7 +282,7 @@ class PlainCheck {
       ++result_.tensors;
       const StoragePtr& storage = visit.value.as_tensor().storage;
       const auto [entry, is_new] = known.emplace(storage->identity(), storages_.size());
-      std::string path = visit.place.text();
+      std::string path = path_of(visit.place);
       if (is_new) {
         result_.records.push_back({path, storage->nbytes(), State::unprotected, {}, {}});
         result_.bytes += storage->nbytes();
@@ -236,23 +308,28 @@ class PlainCheck {
       result_.records[i].state = State::damaged;
       result_.records[i].problem = error.message();
       result_.records[i].tensors = tensors_[i];
+      const std::lock_guard lock(mutex_);
+      if (!result_.error) result_.error = error;
     }
   }
 
   const CheckOptions& options_;
   FileCheck& result_;
+  std::mutex mutex_;
   std::vector<StoragePtr> storages_;               // by record
   std::vector<std::vector<std::string>> tensors_;  // by record
 };
 
-// What an Error says, with its place but without the file.
-std::string describe(const Error& error) {
-  Where where = error.where();
-  where.file.clear();
-  return Error(error.code(), error.message(), where).what();
-}
+constexpr std::size_t kNamed = 5;  // tensors that an error names
 
 }  // namespace
+
+std::string holds_text(const std::vector<std::string>& tensors) {
+  if (tensors.empty()) return {};
+  const auto named = std::span(tensors).first(std::min(tensors.size(), kNamed));
+  const std::string more = tensors.size() > kNamed ? fmt::format(" and {} more", tensors.size() - kNamed) : "";
+  return fmt::format(". It holds: {}{}", fmt::join(named, ", "), more);
+}
 
 std::uint64_t FileCheck::count(CheckedRecord::State state) const noexcept {
   return static_cast<std::uint64_t>(std::count_if(
@@ -262,6 +339,7 @@ std::uint64_t FileCheck::count(CheckedRecord::State state) const noexcept {
 FileCheck check_file(std::shared_ptr<const ReadAt> file, const CheckOptions& options) {
   FileCheck result;
   result.file_size = file->size();
+  const std::string name = file->name();
   try {
     const FileFormat format = recognize(*file, options.limits);
     result.format = to_string(format);
@@ -269,10 +347,10 @@ FileCheck check_file(std::shared_ptr<const ReadAt> file, const CheckOptions& opt
     if (result.has_checksums)
       ZipCheck(std::move(file), options, result).run();
     else
-      PlainCheck(options, result).run(std::move(file));
+      PlainCheck(options, result).run(file);
   } catch (const Error& error) {
-    if (!is_damage(error) && (error.code() == Code::io || result.records.empty())) throw;
-    result.problems.push_back(describe(error));
+    if (!is_damage(error) && (error.code() == Code::io || result.good())) throw;
+    add_problem(result, error.at({.file = name, .record = {}, .offset = {}, .key = {}}));
   }
   const std::uint64_t unprotected = result.count(State::unprotected);
   if (unprotected > 0 && result.has_checksums) {

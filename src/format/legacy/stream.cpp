@@ -37,7 +37,7 @@ class StreamReader {
     read_storages(read_pickle(options_.limits.max_pickle_bytes, {}), place);
     opened.end = position_;
     if (position_ != file_->size()) {
-      opened.notes.push_back(fmt::format("{} bytes behind the end were not read", file_->size() - position_));
+      opened.hidden.push_back(fmt::format("{} bytes behind the last storage", file_->size() - position_));
     }
     return opened;
   }
@@ -75,6 +75,9 @@ class StreamReader {
     if (is_new) {
       known.dtype = reference.dtype.value_or(DType::uint8);
       known.storage = std::make_shared<detail::RangeStorage>(file_, reference.nbytes, std::string(reference.location));
+    } else if (reference.dtype && *reference.dtype != known.dtype) {
+      throw Error(Code::corrupt, fmt::format("storage '{}' is {} here and {} elsewhere", detail::show(reference.key),
+                                             to_string(*reference.dtype), to_string(known.dtype)));
     } else if (known.storage->nbytes() != reference.nbytes) {
       throw Error(Code::corrupt, fmt::format("storage '{}' has {} bytes here and {} elsewhere",
                                              detail::show(reference.key), reference.nbytes, known.storage->nbytes()));

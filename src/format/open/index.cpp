@@ -169,6 +169,7 @@ class IndexReader {
     opened_.has_other_storages = opened_.has_other_storages || opened.has_other_storages;
     opened_.records.insert(opened_.records.end(), opened.records.begin(), opened.records.end());
     opened_.notes.insert(opened_.notes.end(), opened.notes.begin(), opened.notes.end());
+    opened_.hidden.insert(opened_.hidden.end(), opened.hidden.begin(), opened.hidden.end());
     if (shards_.empty()) opened_.metadata = std::move(opened.metadata);
     return shard;
   }

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <torchkeep/format/safetensors.h>
+#include <torchkeep/state/compound.h>
 
 #include "legacy/stream.h"
 #include "tar/tar.h"
@@ -72,7 +73,15 @@ OpenedFile read_raw_pickle(std::shared_ptr<const ReadAt> file, const PtReadOptio
   opened.value = read_pickle_at(*file, position, file->size(), options.limits.max_pickle_bytes, std::move(context));
   opened.end = position;
   if (position != file->size()) {
-    opened.notes.push_back(fmt::format("{} bytes behind the end of the pickle were not read", file->size() - position));
+    // The head of a stream of torch.save is an int, its magic number: one that is not known is no value to give out.
+    if (opened.value.is(Kind::integer)) {
+      throw Error(
+          Code::corrupt,
+          fmt::format("an int with {} bytes behind it: the magic number of torch.save, damaged, or no checkpoint",
+                      file->size() - position),
+          {.file = file->name(), .record = {}, .offset = position, .key = {}});
+    }
+    opened.hidden.push_back(fmt::format("{} bytes behind the end of the pickle", file->size() - position));
   }
   return opened;
 }
@@ -133,6 +142,13 @@ OpenedFile open_file(std::shared_ptr<const ReadAt> file, const PtReadOptions& op
   OpenedFile opened = open::open_at_depth(std::move(file), options, 0);
   if (opened.end == 0) opened.end = size;
   return opened;
+}
+
+Value read_all(const OpenedFile& file, unsigned threads, bool map) {
+  if (!map) load_storages(file.records, threads);
+  Value value = file.has_other_storages ? file.value.clone() : file.value;
+  check_compounds(value);
+  return value;
 }
 
 }  // namespace torchkeep

@@ -23,7 +23,7 @@ std::int64_t reach(const Tensor& tensor) {
 void check_extent(const Tensor& tensor, const Limits& limits) {
   tensor.validate();
   // An expanded tensor costs nothing here, but everything to whoever looks at all of its elements.
-  if (tensor.nbytes() > tensor.storage->nbytes() && tensor.nbytes() > limits.max_expanded_bytes) {
+  if (!tensor.is_meta() && tensor.nbytes() > tensor.storage->nbytes() && tensor.nbytes() > limits.max_expanded_bytes) {
     throw Error(Code::refused, fmt::format("its strides make {} bytes of {}, more than the limit of {} "
                                            "(Limits::max_expanded_bytes)",
                                            tensor.nbytes(), tensor.storage->nbytes(), limits.max_expanded_bytes));

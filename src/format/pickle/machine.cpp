@@ -248,7 +248,7 @@ Slot Machine::storage(std::span<const Slot> fields) {
   const auto numel = static_cast<std::uint64_t>(fields[4].integer);
   const std::uint64_t item = dtype ? itemsize(*dtype) : 1;
   if (numel > std::numeric_limits<std::int64_t>::max() / item) fail(fmt::format("a storage of {} elements", numel));
-  // Tensors of the device "meta" are not held to their storage's size, for they have no bytes.
+  // Meta tensors are saved without a storage.
   if (numel != 0 && heap_.text(fields[3]) == "meta") fail("a storage with bytes on the device meta");
   const StorageReference reference{dtype, heap_.text(fields[2]), heap_.text(fields[3]), numel * item};
   if (!heap_.context().load_storage) {

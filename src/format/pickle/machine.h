@@ -23,6 +23,9 @@ class Machine {
     memo_.reserve(pickle.size() / 12);
   }
 
+  /// Behind the last instruction that ran.
+  std::uint64_t position() const noexcept { return size_ - reader_.remaining(); }
+
   Value run() {
     for (;;) {
       heap_.set_position(reader_.position());

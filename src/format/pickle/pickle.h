@@ -70,9 +70,9 @@ struct ReadContext {
   std::function<LoadedStorage(Bytes)> load_nested;
 };
 
-/// Runs the pickle in `bytes`; what follows its STOP is left alone. Throws Error (corrupt, refused, unsupported) with
-/// the byte offset.
-Value read(Bytes bytes, const ReadContext& context);
+/// Runs the pickle in `bytes`; what follows its STOP is left alone, and `end`, unless null, is set to where that
+/// begins. Throws Error (corrupt, refused, unsupported) with the byte offset.
+Value read(Bytes bytes, const ReadContext& context, std::uint64_t* end = nullptr);
 
 /// Where the pickle that begins at `begin` ends, one past its STOP, found without running it. Throws Error (corrupt)
 /// when it does not end before `end`, (refused) when it is longer than `limit`.

@@ -164,8 +164,11 @@ void Machine::step(Op op) {
   fail(fmt::format("unknown instruction {:#04x}", static_cast<unsigned>(op)));
 }
 
-Value read(Bytes bytes, const ReadContext& context) {
-  return Machine(bytes, context).run();
+Value read(Bytes bytes, const ReadContext& context, std::uint64_t* end) {
+  Machine machine(bytes, context);
+  Value value = machine.run();
+  if (end != nullptr) *end = machine.position();
+  return value;
 }
 
 }  // namespace torchkeep::pickle

@@ -2,11 +2,8 @@
 // The functions that rebuild a tensor from a storage, or from dense tensors.
 #include "rebuild.h"
 
-#include <algorithm>
 #include <array>
 #include <fmt/format.h>
-
-#include <torchkeep/base/checked.h>
 
 #include "show.h"
 
@@ -86,6 +83,18 @@ void check_channels(const Arguments& args, const Tensor& tensor) {
     args.fail(fmt::format("axis {} of a tensor of {} dimensions", quantizer.axis, tensor.dim()));
   }
   const std::int64_t channels = tensor.sizes[static_cast<std::size_t>(quantizer.axis)];
+  const bool real_zero_points = quantizer.scheme.ends_with("float_qparams");
+  const DTypeClass of_zero_points = info(quantizer.zero_points->dtype).kind;
+  if (info(quantizer.scales->dtype).kind != DTypeClass::floating ||
+      (real_zero_points ? of_zero_points != DTypeClass::floating
+                        : of_zero_points != DTypeClass::integer && of_zero_points != DTypeClass::floating)) {
+    args.fail(fmt::format("{} scales and {} zero points per channel", to_string(quantizer.scales->dtype),
+                          to_string(quantizer.zero_points->dtype)));
+  }
+  if (quantizer.scales->is_meta() || quantizer.zero_points->is_meta() || quantizer.scales->dim() != 1 ||
+      quantizer.zero_points->dim() != 1) {
+    args.fail("scales and zero points that are not one number per channel");
+  }
   if (quantizer.scales->numel() != channels || quantizer.zero_points->numel() != channels) {
     args.fail(fmt::format("{} scales and {} zero points for {} channels", quantizer.scales->numel(),
                           quantizer.zero_points->numel(), channels));
@@ -154,15 +163,8 @@ Slot rebuild_meta(Heap& heap, const Arguments& args) {
   tensor.sizes = args.integers(1);
   tensor.strides = args.integers(2);
   tensor.requires_grad = args.boolean(3);
-  if (tensor.sizes.size() != tensor.strides.size()) args.fail("sizes and strides of different lengths");
-  std::optional<std::int64_t> nbytes = static_cast<std::int64_t>(itemsize(tensor.dtype));
-  for (std::size_t i = 0; i < tensor.sizes.size(); ++i) {
-    if (tensor.sizes[i] < 0 || tensor.strides[i] < 0) args.fail("a negative size or stride");
-    if (nbytes) nbytes = checked_mul(*nbytes, std::max<std::int64_t>(tensor.sizes[i], 1));
-  }
-  if (!nbytes) args.fail("a shape that overflows 64 bits");
-  tensor.storage = std::make_shared<OwnedStorage>(0, "meta");
-  return heap.make_tensor(std::move(tensor));
+  tensor.storage = std::make_shared<MetaStorage>();
+  return add_tensor(heap, args, std::move(tensor));
 }
 
 // layout, (indices, values, size [, is_coalesced]) or (compressed, plain, values, size)
@@ -194,6 +196,12 @@ Slot rebuild_sparse(Heap& heap, const Arguments& args) {
 Slot rebuild_nested(Heap& heap, const Arguments& args) {
   args.expect(4, 4);
   for (std::size_t i = 0; i < 4; ++i) args.tensor(i);
+  // A file pays for every number that says where a part lies: they are read one by one.
+  for (std::size_t i = 1; i < 4; ++i) {
+    const Tensor& numbers = args.tensor(i);
+    if (!numbers.is_meta() && numbers.nbytes() > numbers.storage->nbytes())
+      args.fail("sizes, strides or offsets that repeat their memory");
+  }
   return heap.make_object(ObjectKind::nested, args.slots());
 }
 

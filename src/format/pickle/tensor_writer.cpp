@@ -12,10 +12,6 @@ namespace {
   throw Error(Code::unsupported, std::move(message));
 }
 
-bool is_meta(const Tensor& tensor) {
-  return tensor.storage != nullptr && tensor.storage->location() == "meta";
-}
-
 }  // namespace
 
 void TensorWriter::parameter(const Tensor& tensor) {
@@ -28,7 +24,7 @@ void TensorWriter::parameter(const Tensor& tensor) {
 }
 
 void TensorWriter::tensor(const Tensor& tensor, bool requires_grad) {
-  if (is_meta(tensor)) {
+  if (tensor.is_meta()) {
     out_.global(Name::rebuild_meta_tensor);
     out_.op(Op::mark);
     out_.global(tensor.dtype);
@@ -54,7 +50,7 @@ void TensorWriter::begin_with_attributes(const Tensor& tensor) {
     out_.boolean(tensor.requires_grad);
     return out_.empty_ordered_dict();
   }
-  if (tensor.quantizer != nullptr || is_meta(tensor)) fail("Python attributes of a quantized or meta tensor");
+  if (tensor.quantizer != nullptr || tensor.is_meta()) fail("Python attributes of a quantized or meta tensor");
   const Form form = prepare(tensor);
   out_.global(Name::rebuild_from_type);
   out_.op(Op::mark);
@@ -92,7 +88,7 @@ TensorWriter::Form TensorWriter::prepare(const Tensor& tensor) {
 }
 
 void TensorWriter::storage(const Tensor& tensor, bool is_untyped) {
-  if (is_meta(tensor)) fail("a storage on the device meta");
+  if (tensor.is_meta()) fail("a storage on the device meta");
   Form form = prepare(tensor);
   const std::uint64_t all = form.nbytes / itemsize(tensor.dtype);
   if (tensor.dim() != 1 || tensor.storage_offset != 0 || static_cast<std::uint64_t>(tensor.sizes[0]) != all)

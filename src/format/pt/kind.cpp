@@ -5,11 +5,34 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unordered_set>
 
 #include "show.h"
 
 namespace torchkeep::pt {
 namespace {
+
+// All records of a zip of torch.save but the storages.
+constexpr std::string_view kNames[] = {"data.pkl",
+                                       "version",
+                                       ".data/version",
+                                       "byteorder",
+                                       ".format_version",
+                                       ".storage_alignment",
+                                       ".data/serialization_id"};
+
+bool is_digit(char letter) noexcept {
+  return letter >= '0' && letter <= '9';
+}
+
+// As PyTorch's reader compares names: letters of ASCII alone have a case.
+std::string fold(std::string_view name) {
+  std::string folded(name);
+  for (char& letter : folded) {
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  }
+  return folded;
+}
 
 [[noreturn]] void fail(const zip::Reader& zip, Code code, std::string message) {
   throw Error(code, std::move(message), {.file = zip.file().name(), .record = {}, .offset = {}, .key = {}});
@@ -60,6 +83,24 @@ FileFormat classify(const zip::Reader& zip) {
   if (zip.foreign() != nullptr || zip.find("data.pkl") == nullptr) fail_other(zip);
   if (zip.find(".data/extern_modules") != nullptr) fail_other(zip);
   return zip.find("constants.pkl") != nullptr ? FileFormat::torch_script : FileFormat::torch_zip;
+}
+
+void check_names(const zip::Reader& zip) {
+  constexpr std::string_view kStorage = "data/";
+  std::unordered_set<std::string> folded;
+  for (const zip::Record& record : zip.records()) {
+    if (record.size == 0 && (record.name.empty() || record.name.ends_with('/'))) continue;  // a folder of a zip tool
+    const bool is_storage = record.name.starts_with(kStorage) && record.name.size() > kStorage.size();
+    const bool is_known =
+        is_storage || std::find(std::begin(kNames), std::end(kNames), record.name) != std::end(kNames);
+    if (!is_known) zip.fail(record, Code::corrupt, "torch.save writes no record of this name: a name that was changed");
+    const std::string_view key = record.name.substr(is_storage ? kStorage.size() : 0);
+    if (std::all_of(key.begin(), key.end(), is_digit)) continue;  // without letters, no case
+    if (!folded.insert(fold(record.name)).second)
+      zip.fail(record, Code::corrupt, "another record's name differs from this one by case alone");
+  }
+  if (zip.find(".format_version") != nullptr && zip.find("byteorder") == nullptr)
+    fail(zip, Code::corrupt, "no record byteorder, which torch.save writes beside .format_version");
 }
 
 }  // namespace torchkeep::pt

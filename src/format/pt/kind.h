@@ -11,4 +11,9 @@ namespace torchkeep::pt {
 /// torch_zip or torch_script. Throws Error (unsupported) that says what other kind of zip it is, or (corrupt).
 FileFormat classify(const zip::Reader& zip);
 
+/// Throws Error (corrupt) unless a zip of torch.save holds records by the names that torch.save gives them, and no two
+/// that differ by case alone, which PyTorch's reader takes for one: a name that nobody knows may be one that a reader
+/// looks for, and whose absence has a meaning.
+void check_names(const zip::Reader& zip);
+
 }  // namespace torchkeep::pt

@@ -95,19 +95,15 @@ void check_storages(std::span<const std::shared_ptr<RecordStorage>> storages, un
   RecordAccess::check(storages, threads);
 }
 
-std::uint64_t first_byte(const Tensor& tensor) noexcept {
-  return static_cast<std::uint64_t>(tensor.storage_offset) * itemsize(tensor.dtype);
-}
-
 std::optional<ReadRequest> request_in_place(const Tensor& file, const Tensor& live) {
-  std::uint64_t last = 0;
+  const ByteRange from = file.extent();
+  const MutableBytes out = live.writable_memory();
+  if (file.dtype != live.dtype || file.sizes != live.sizes || !file.is_dense() || out.size() != from.size)
+    return std::nullopt;
   for (std::size_t i = 0; i < file.sizes.size(); ++i) {
     if (file.sizes[i] > 1 && file.strides[i] != live.strides[i]) return std::nullopt;
-    last += static_cast<std::uint64_t>((file.sizes[i] - 1) * file.strides[i]);
   }
-  if ((last + 1) * itemsize(file.dtype) != file.nbytes()) return std::nullopt;
-  const MutableBytes out(live.storage->writable() + first_byte(live), static_cast<std::size_t>(live.nbytes()));
-  return ReadRequest{file.storage, first_byte(file), out};
+  return ReadRequest{file.storage, from.begin, out};
 }
 
 void read_storages(std::span<const ReadRequest> requests, unsigned threads) {

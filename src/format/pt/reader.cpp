@@ -32,6 +32,7 @@ class PtReader {
   OpenedFile run(int depth) && {
     OpenedFile opened;
     opened.format = pt::classify(*zip_);
+    if (opened.format == FileFormat::torch_zip) pt::check_names(*zip_);
     check_version();
     is_big_endian_ = read_byte_order() == "big";
     check_other_notes();
@@ -43,7 +44,10 @@ class PtReader {
     if (is_big_endian_) context.view_as = [this](const Storage& storage, DType dtype) { set_dtype(storage, dtype); };
     known_.resize(zip_->records().size());
     storages_.reserve(zip_->records().size());
-    opened.value = pickle::read(pickle, context);
+    std::uint64_t end = 0;
+    opened.value = pickle::read(pickle, context, &end);
+    if (end != pickle.size())
+      opened.hidden.push_back(fmt::format("data.pkl: {} bytes behind the end of the pickle", pickle.size() - end));
     opened.records = std::move(storages_);
     opened.has_other_storages = is_big_endian_;
     note_unprotected(opened.notes);
@@ -118,6 +122,10 @@ class PtReader {
       known = {storage, reference.dtype.value_or(DType::uint8)};
       if (is_big_endian_) known.storage = swapped(storage, reference.dtype);
       storages_.push_back(std::move(storage));
+    } else if (reference.dtype && *reference.dtype != known.dtype) {
+      // torch.save refuses this, and torch.load takes the type that it meets first.
+      throw Error(Code::corrupt, fmt::format("record '{}' is {} here and {} elsewhere", detail::show(record->name),
+                                             to_string(known.dtype), to_string(*reference.dtype)));
     }
     // As in PyTorch, which knows a storage again by its address: an empty one has none.
     if (record->size == 0) return {known.storage, reference.dtype.value_or(DType::uint8)};

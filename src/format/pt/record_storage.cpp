@@ -28,6 +28,7 @@ const std::string& RecordStorage::location() const noexcept {
 }
 
 const std::byte* RecordStorage::data() const noexcept {
+  if (nbytes_ == 0) return nullptr;  // an empty record lies among others, whose bytes its address would lead to
   if (memory_ != nullptr) return memory_.get();
   if (zip_ == nullptr || zip_->mapping() == nullptr || record_->method != zip::kMethodStored) return nullptr;
   try {

@@ -179,7 +179,8 @@ std::uint64_t Reader::check_local(const Record& record, Bytes header) const {
   const auto agrees = [&](std::uint32_t local, std::uint64_t central) {
     return local == central || local == kIn64 || (deferred && local == 0);
   };
-  if (!agrees(field<std::uint32_t>(header, 14), record.crc)) differs("CRC");
+  const auto local_crc = field<std::uint32_t>(header, 14);
+  if (local_crc != record.crc && !(deferred && local_crc == 0)) differs("CRC");
   if (!agrees(field<std::uint32_t>(header, 18), record.stored_size)) differs("stored size");
   if (!agrees(field<std::uint32_t>(header, 22), record.size)) differs("size");
   const std::uint64_t data = record.header_offset + header_size(record) + field<std::uint16_t>(header, 28);
@@ -187,7 +188,7 @@ std::uint64_t Reader::check_local(const Record& record, Bytes header) const {
     fail(record, Code::corrupt,
          fmt::format("its {} bytes from {} on reach into what follows at {}", record.stored_size, data, record.limit));
   }
-  if ((record.flags & kFlagEncrypted) != 0) fail(record, Code::unsupported, "an encrypted record");
+  if ((record.flags & kFlagsEncrypted) != 0) fail(record, Code::unsupported, "an encrypted record");
   if (record.method != kMethodStored && record.method != kMethodDeflated) {
     fail(record, Code::unsupported,
          fmt::format("compression method {}; only stored and deflated records can be read", record.method));

@@ -55,6 +55,7 @@ inline constexpr std::uint16_t kPaddingTag = 0x4246;  // "FB"
 inline constexpr char kPaddingByte = 'Z';
 
 inline constexpr std::uint16_t kFlagEncrypted = 0x0001;
+inline constexpr std::uint16_t kFlagsEncrypted = 0x2061;  // in one of three ways, or a patch of another file
 inline constexpr std::uint16_t kFlagDescriptor = 0x0008;
 inline constexpr std::uint16_t kFlagUtf8 = 0x0800;
 inline constexpr std::uint16_t kMethodStored = 0;

@@ -109,6 +109,11 @@ class Reader {
   void check_size(const Record& record, std::uint64_t limit) const;
   /// The payload as a string; throws Error (refused) when it is longer than `limit`.
   std::string read(const Record& record, bool verify, std::uint64_t limit) const;
+  /// Throws Error (corrupt) unless all that stands between the record's local header and the next record is what the
+  /// directory says: flags, both zip64 blocks, the data descriptor; and not a byte that belongs to no record.
+  void check_strictly(const Record& record) const;
+  /// Where the first record begins.
+  std::uint64_t begin() const noexcept;
   /// Throws an Error about this record.
   [[noreturn]] void fail(const Record& record, Code code, std::string message) const;
 
@@ -117,6 +122,8 @@ class Reader {
   void check_layout(std::uint64_t directory_offset);
   void check_inflation(const Limits& limits) const;
   std::uint64_t check_room(Record& record, std::uint64_t limit) const;
+  void check_local_zip64(const Record& record, Bytes extra, std::uint32_t size, std::uint32_t stored) const;
+  void check_descriptor(const Record& record, std::uint64_t begin) const;
 
   std::shared_ptr<const ReadAt> file_;
   std::shared_ptr<const std::byte> mapping_;

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <limits>
 #include <new>
+#include <string>
 #include <vector>
 
 #include <torchkeep/base/bytes.h>
@@ -18,6 +20,10 @@ inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 /// Asks for large pages under this memory before it is first touched: they are several times cheaper to get. Only whole
 /// pages inside it are affected. Advice: nothing happens where the system has none.
 void prefer_huge_pages(MutableBytes memory) noexcept;
+
+/// Bytes of memory that this process may use: the machine's, or fewer where a cgroup (a container, a batch system, a
+/// systemd unit) limits them. `root` is where /proc and /sys are; 0 when nothing is known.
+std::uint64_t usable_memory(const std::string& root = "");
 
 /// An allocator for vectors that may become large: these get large pages. Numbers and bytes that resize() adds without
 /// a value are left as they are, for whoever fills them next.

@@ -118,8 +118,8 @@ Value open_checkpoint(const std::string& path, const LoadIntoOptions& options = 
 /// in memory of their own elsewhere. Formats other than a torch.save zip are read into memory first.
 Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options = {});
 
-/// Checks all that load() checks, in little memory, and throws what load() would throw. Records that no tensor needs
-/// are not read: check_file() (torchkeep/format/check.h) and the program's `torchkeep verify` report on those too.
+/// Checks a file to its last byte, in little memory: all that check_file() (torchkeep/format/check.h) checks, which is
+/// more than load() does. Throws the first of what is wrong: whenever load() throws, so does verify().
 void verify(const std::string& path, const LoadOptions& options = {});
 
 }  // namespace torchkeep

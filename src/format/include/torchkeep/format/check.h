@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,7 @@ struct FileCheck {
   std::uint64_t tensors = 0;    ///< all of them inside their storages
   std::vector<CheckedRecord> records;
   std::vector<std::string> problems;  ///< of the file as a whole: its structure, its pickle
+  std::optional<Error> error;         ///< the first of all that is wrong, as verify() throws it
   std::vector<std::string> notes;     ///< worth knowing, no damage
 
   std::uint64_t count(CheckedRecord::State state) const noexcept;
@@ -45,6 +47,7 @@ struct FileCheck {
 
 struct CheckOptions {
   Limits limits = {};
+  UnknownClasses unknown_classes = UnknownClasses::opaque;
   unsigned threads = 0;  ///< 0: one per core
   /// Called from time to time with bytes done and bytes in all; never from two threads at once.
   std::function<void(std::uint64_t, std::uint64_t)> on_progress = nullptr;
@@ -52,9 +55,14 @@ struct CheckOptions {
   std::function<std::shared_ptr<const ReadAt>(const std::string&)> open_sibling = nullptr;
 };
 
-/// Checks a file of any format that is read: its structure, every record's bytes against its CRC-32, and that every
-/// tensor lies inside its storage. Damage is in the result; Error (io) is thrown when the system cannot read, and
-/// (unsupported) for a file of no known kind.
+/// The strictest reader: checks a file of any format that is read, its structure, every record's bytes against its
+/// CRC-32, those that no tensor needs too, both headers of each record, what stands behind a pickle's end, that every
+/// tensor lies inside its storage, and that indices lead nowhere else. What load() refuses is never good here. Damage
+/// is in the result; Error is thrown where there is none: (io) when the system cannot read, (unsupported, refused) for
+/// a file that load() does not read by a rule, damaged or not.
 FileCheck check_file(std::shared_ptr<const ReadAt> file, const CheckOptions& options = {});
+
+/// ". It holds: model.weight, step and 3 more", of the paths of the tensors over a record; empty when there are none.
+std::string holds_text(const std::vector<std::string>& tensors);
 
 }  // namespace torchkeep

@@ -77,9 +77,15 @@ struct OpenedFile {
   std::vector<std::pair<std::string, std::string>> metadata;
   /// Where it ends in the file: behind a stream or a pickle may follow others.
   std::uint64_t end = 0;
-  /// Safe to ignore, good to know: records without a checksum, bytes behind the end that were not read.
+  /// Safe to ignore, good to know: records without a checksum.
   std::vector<std::string> notes;
+  /// What load() passes over and no honest writer writes, which check_file() calls damage: bytes behind the end.
+  std::vector<std::string> hidden;
 };
+
+/// The Value with every storage in memory (`map`: where the file is mapped, in place), and its sparse and nested
+/// tensors checked. Throws what reading a storage throws, and Error (corrupt) for indices that lead outside a tensor.
+Value read_all(const OpenedFile& file, unsigned threads = 0, bool map = false);
 
 /// Reads the structure of a zip of torch.save, TorchScript or LibTorch. Storages of the result are records of `file`:
 /// their bytes are read, and their CRC checked, when somebody asks for them. Throws Error (corrupt, refused,

@@ -32,7 +32,7 @@ class RecordStorage final : public Storage {
   std::uint64_t nbytes() const noexcept override { return nbytes_; }
   void read(std::uint64_t offset, MutableBytes out) const override;
   /// The bytes once load_storages() has read them, or where the file is mapped: then the first call checks the CRC.
-  /// Else, and for a damaged record, nullptr; read() says what is wrong.
+  /// Else, and for a damaged record, nullptr; read() says what is wrong. Of an empty record, nullptr.
   const std::byte* data() const noexcept override;
   const std::string& location() const noexcept override;
   /// The record's name ("data/3"), as long as its bytes have not been read into memory.
@@ -68,11 +68,8 @@ struct ReadRequest {
   MutableBytes out = {};
 };
 
-/// Where in its storage the first element of a tensor lies, in bytes.
-std::uint64_t first_byte(const Tensor& tensor) noexcept;
-
-/// What fills the writable memory of `live` with the elements of `file`, which has the same dtype and sizes: nothing
-/// when they do not lie in the same order on both sides, without gaps.
+/// What fills the writable memory of `live` with the elements of `file`: nothing unless both have the same dtype and
+/// sizes, and their elements lie in the same order, without gaps. Throws what Tensor::extent() throws, of either.
 std::optional<ReadRequest> request_in_place(const Tensor& file, const Tensor& live);
 
 /// Fills every `out`. Records of a file that are wanted whole are read straight into place, in the order of the file

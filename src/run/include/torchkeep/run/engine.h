@@ -2,33 +2,54 @@
 // The engine of a run, which knows neither LibTorch nor Python: what to save, when, and how to come back.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include <torchkeep/run/options.h>
 #include <torchkeep/state/value.h>
 
 namespace torchkeep {
 
+/// What puts a saved state into something.
+struct Change {
+  Change() = default;
+  template <class Make>
+  requires std::invocable<Make&> &&(!std::same_as<std::remove_cvref_t<Make>, Change>)Change(Make put_in)
+      : make(std::move(put_in)) {}  // NOLINT(google-explicit-constructor): most are no more than this
+
+  std::function<void()> make;
+  /// Puts back what was there before make(), also after one that threw; does nothing before it. Empty: it cannot.
+  std::function<void()> undo;
+  /// False: only make() itself can tell whether the state fits.
+  bool checked = true;
+};
+
 /// Something whose state is part of every checkpoint, under one name.
 struct Tracked {
   /// Its state now. May alias live memory.
   std::function<Value()> capture;
-  /// Checks all of a saved state without changing anything (throws Error when it does not fit) and returns the function
-  /// that puts it in. Called for all tracked things before the first of these functions is.
-  std::function<std::function<void()>(const Value&)> prepare;
+  /// Checks all of a saved state without changing anything (throws Error when it does not fit) and returns the change
+  /// that puts it in. Called for all tracked things before the first of these changes is made.
+  std::function<Change(const Value&)> prepare;
   /// False: a checkpoint without it is fine.
   bool required = true;
-  /// False: prepare() cannot check, only the change itself can fail. Such changes are made first, so that an error of
-  /// the first one leaves everything as it was.
+  /// False: prepare() cannot check, only the change itself can fail. Such changes (and those with `checked` false) are
+  /// made first, so that an error leaves everything as it was.
   bool checks = true;
-  /// True: the memory its capture() shows as WatchedStorage, and that of others, changes after gate(name) only. A save
-  /// in the background then reads it while the training goes on.
-  bool gated = false;
+  /// Not empty: this steps, and passes gate(name) before it does. Gives the identities (Storage::identity()) of memory
+  /// of others that it owns, such as an optimizer's parameters; what its own capture() shows is its own too. A save in
+  /// the background reads such memory while the training goes on, and copies all other at once.
+  std::function<std::vector<const void*>()> gated = {};
+  /// The identities of memory that changes outside of every step, such as buffers: always copied, whoever owns it.
+  std::function<std::vector<const void*>()> ungated = {};
 };
 
 /// One run in one directory. Use: construct, track everything, resume, then finish_step after every step, finish.
@@ -49,6 +70,8 @@ class Engine final {
   bool is_tracking() const noexcept;
   /// Entries that "provenance" gets besides the engine's own (library versions).
   void add_provenance(const Value& entries);
+  /// resume() hands the "provenance" of the checkpoint that it is about to check to this function.
+  void on_provenance(std::function<void(const Value&)> look);
 
   /// Continues from the newest checkpoint that verifies and returns its step, or 0 at the beginning. Damaged newer ones
   /// are renamed, kept and reported. Throws Error: not_found (Resume::required and none there), corrupt (all are

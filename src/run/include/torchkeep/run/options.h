@@ -28,6 +28,20 @@ enum class Role : std::uint8_t {
 /// Which end of a metric is good.
 enum class Best : std::uint8_t { min, max };
 
+/// How a save in the background proves that what it wrote from live memory is the state at finish_step().
+enum class Proof : std::uint8_t {
+  /// finish_step() reads that memory once, by all cores, and takes a hash; a checkpoint is published only if the bytes
+  /// that were written have the same. So it is the state at finish_step() byte for byte, whoever writes to the memory,
+  /// whenever, counted or not.
+  hash,
+  /// finish_step() reads nothing. Version counters and addresses are compared before a checkpoint is published: it is
+  /// the state at finish_step() if that memory changes only inside steps that pass the gate (run.step()) and by
+  /// in-place
+  /// operations that PyTorch counts. What raises no counter (`.data`, NumPy, raw pointers, fused kernels) is found only
+  /// where a counter stood still over a whole step; else a checkpoint may hold other bytes, and nobody is told.
+  counters,
+};
+
 /// Something that happened in a run.
 struct Event {
   enum class Kind : std::uint8_t {
@@ -130,8 +144,10 @@ struct RunOptions {
   /// Write checkpoints on a thread of their own; one at a time. False: finish_step() returns when the file is there.
   bool background = true;
   /// Bytes that a save may copy aside at once (in blocks of 16 MiB); when that is not enough, the training waits for
-  /// the writer. Nothing: a quarter of the machine's memory.
+  /// the writer. Nothing: a quarter of the memory that this process may use (the machine's, or its cgroup's).
   std::optional<std::uint64_t> staging_limit = std::nullopt;
+  /// See Proof.
+  Proof proof = Proof::hash;
 
   /// Called every 50 ms while a call waits for a save in the background, on the thread of that call. What it throws
   /// comes out of the call; the save goes on, but for one whose first copies are not made yet: that one is called off,

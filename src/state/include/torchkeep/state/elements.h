@@ -18,7 +18,7 @@ class Elements {
   /// repeats its storage so often that a small file would cost hours: more than 1 GiB and 64 times the storage.
   explicit Elements(const Tensor& tensor);
 
-  /// Number of elements; 0 of a tensor on the device "meta", which has none.
+  /// Number of elements; 0 of a meta tensor, which has none.
   std::uint64_t count() const noexcept { return count_; }
   /// Bytes per element.
   std::size_t item() const noexcept { return item_; }
@@ -28,7 +28,7 @@ class Elements {
   /// bits are not applied. Throws Error (invalid_argument) past the end, and what Storage::read throws.
   void read(std::uint64_t first, MutableBytes out) const;
   /// All elements where they lie, when they lie in memory in row-major order; else nullptr.
-  const std::byte* in_place() const noexcept { return in_place_; }
+  const std::byte* in_place() const noexcept { return dimensions_.empty() ? memory_.data() : nullptr; }
   /// How many elements to ask for at once: about 1 MiB of them, or 32 MiB where they must be gathered from a file.
   std::uint64_t block() const noexcept;
 
@@ -57,7 +57,7 @@ class Elements {
   std::uint64_t count_;
   std::uint64_t offset_;               // of the first element, in elements
   std::vector<Dimension> dimensions_;  // merged where that is possible, sizes of 2 at least, outermost first
-  const std::byte* in_place_ = nullptr;
+  Bytes memory_;                       // from the first element to the last, where they lie in memory
 };
 
 /// The elements of `tensor` in row-major order as a storage of their own, read on demand: the tensor's storage itself

@@ -36,10 +36,15 @@ class Storage {
   virtual const std::byte* data() const noexcept { return nullptr; }
   /// The same memory, when its owner wants it overwritten by load_into(); else nullptr.
   virtual std::byte* writable() const noexcept { return nullptr; }
+  /// True: nobody writes to it any more, so that a save may read it at any time.
+  virtual bool is_private() const noexcept { return false; }
   /// Two storages with equal identity are the same memory: they are written once and stay shared after a load.
   virtual const void* identity() const noexcept { return this; }
   /// Where PyTorch keeps it: "cpu", "cuda:0", "mps", "meta".
   virtual const std::string& location() const noexcept;
+  /// False for a MetaStorage alone: its tensors have a shape and no values. What a file says of a device decides
+  /// nothing: a storage that has bytes is held to them, whatever its location().
+  virtual bool has_bytes() const noexcept { return true; }
 };
 
 using StoragePtr = std::shared_ptr<const Storage>;
@@ -55,6 +60,7 @@ class OwnedStorage final : public Storage {
   std::uint64_t nbytes() const noexcept override { return nbytes_; }
   void read(std::uint64_t offset, MutableBytes out) const override;
   const std::byte* data() const noexcept override { return data_.get(); }
+  bool is_private() const noexcept override { return true; }
   const std::string& location() const noexcept override { return location_; }
   /// For the one who fills it, before it is shared.
   MutableBytes mutable_bytes() noexcept { return {data_.get(), static_cast<std::size_t>(nbytes_)}; }
@@ -86,7 +92,17 @@ class BorrowedStorage final : public Storage {
   std::shared_ptr<const void> owner_;
 };
 
-/// A copy of any storage in owned memory (same location text).
+/// The storage of a meta tensor, which has a shape, a dtype and no values.
+class MetaStorage final : public Storage {
+ public:
+  std::uint64_t nbytes() const noexcept override { return 0; }
+  /// Throws Error (unsupported).
+  void read(std::uint64_t offset, MutableBytes out) const override;
+  const std::string& location() const noexcept override;
+  bool has_bytes() const noexcept override { return false; }
+};
+
+/// A copy of any storage in owned memory (same location text); of one without bytes, another one.
 StoragePtr materialize(const Storage& storage);
 
 }  // namespace torchkeep

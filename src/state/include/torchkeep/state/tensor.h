@@ -30,6 +30,12 @@ struct Quantizer {
   std::int64_t axis = 0;                      ///< per channel
 };
 
+/// Bytes [begin, begin + size) of a storage, all of them inside it.
+struct ByteRange {
+  std::uint64_t begin = 0;
+  std::uint64_t size = 0;
+};
+
 /// A strided view of a storage, with the flags PyTorch saves. Element (i, j, ...) is at
 /// storage_offset + i * strides[0] + j * strides[1] + ..., counted in elements.
 struct Tensor {
@@ -62,14 +68,29 @@ struct Tensor {
   std::uint64_t nbytes() const noexcept { return static_cast<std::uint64_t>(numel()) * itemsize(dtype); }
   /// True when the elements lie in row-major order without gaps.
   bool is_contiguous() const noexcept;
+  /// True when the elements lie without gaps in any order of the dimensions, each at a place of its own.
+  bool is_dense() const;
+  /// True when the tensor has a shape and no values.
+  bool is_meta() const noexcept { return storage != nullptr && !storage->has_bytes(); }
   /// The elements in row-major order, little-endian, whatever the strides. Conj and neg bits are not applied.
   std::string contiguous_bytes() const;
   /// The elements as numbers of exactly this dtype; throws Error (mismatch) for another one.
   template <class T>
   std::vector<T> to_vector() const;
-  /// Throws Error (corrupt) unless every element lies inside the storage and nothing overflows. A tensor at location
-  /// "meta" has no bytes: its storage may be empty.
+  /// Throws Error (corrupt) unless every element lies inside the storage and nothing overflows. A meta tensor has no
+  /// elements: its shape must not overflow.
   void validate() const;
+
+  // The only ways from a shape to bytes: nothing else adds an offset or a stride to the address of a storage.
+
+  /// From the first to the last byte of the elements; {0, 0} when there are none. Throws what validate() throws, and
+  /// Error (unsupported) for a meta tensor.
+  ByteRange extent() const;
+  /// The bytes of extent() where they lie in memory that the CPU can read; empty, with a null pointer, where they do
+  /// not, and when there are no elements. Throws what extent() throws.
+  Bytes memory() const;
+  /// The same where they may be overwritten.
+  MutableBytes writable_memory() const;
 };
 
 /// Row-major strides, as PyTorch makes them: a dimension of size 0 counts as 1.

@@ -258,6 +258,10 @@ struct SparseTensor {
   Value values;
   std::vector<std::int64_t> sizes;
   std::optional<bool> is_coalesced;  ///< COO only
+
+  /// Reads the indices. Throws Error (corrupt) unless the parts fit each other and every index lies inside the shape,
+  /// in the order that the layout promises.
+  void validate() const;
 };
 
 /// A nested (strided, ragged) tensor: one flat buffer and a row of sizes, strides and an offset per part.
@@ -266,6 +270,10 @@ struct NestedTensor {
   Value sizes;
   Value strides;
   Value offsets;
+
+  /// Reads sizes, strides and offsets. Throws Error (corrupt) unless every part lies inside the buffer, (refused) when
+  /// they repeat it so often that a small file would make gigabytes.
+  void validate() const;
 };
 
 }  // namespace torchkeep

@@ -46,8 +46,7 @@ class NamedModules {
 
 /// How to write an optimizer's state.
 struct OptimizerSaveOptions {
-  /// Write the parameters' names into the groups, as PyTorch >= 2.6 does for an optimizer built from
-  /// named_parameters(). Python keeps them when it loads, and then wants names in add_param_group too.
+  /// Write the parameters' names, under "param_names" beside the groups. Python's load_state_dict() ignores them there.
   bool param_names = true;
 };
 
