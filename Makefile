@@ -19,7 +19,7 @@ setup = $(if $(filter no,$(SETUP)),true,tools/setup)
 build = cmake --preset $(1) -ULibTorch_DIR --log-level=WARNING >/dev/null && cmake --build --preset $(1) $(if $(2),--target $(2))
 run_tests = ctest --preset $(1) -j $(JOBS)
 
-.PHONY: help demo test core python python-bench asan tsan sanitize clang crash kill fuzz bench install format format-check clean
+.PHONY: help demo test core python python-bench sweep asan tsan sanitize clang crash kill fuzz bench install format format-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ demo:  ## train, kill, resume, and prove that nothing was lost (writes a page wi
 	@build/release/bin/demo $(ARGS)
 
 test:  ## build and run every test
-	@$(setup) core torch python format fuzz
+	@$(setup) core torch python frameworks format fuzz
 	@$(MAKE) format-check sanitize SETUP=no
 	@$(call build,release)
 	@$(call run_tests,release)
@@ -46,6 +46,11 @@ python:  ## build the wheel, install it into a clean environment, and test it th
 
 python-bench:  ## measure the package's save and load beside PyTorch's (after make python)
 	@build/wheel/venv/bin/python python/bench/entry_points.py $(ARGS)
+
+sweep:  ## resume with every optimizer and scheduler there is, and compare with PyTorch (ARGS="--package heavyball")
+	@$(setup) core torch python sweep
+	@tools/wheel
+	@build/wheel/venv/bin/python python/sweep --jobs $(JOBS) $(ARGS)
 
 asan:  ## test the core under the address and undefined-behaviour sanitizers
 	@$(setup) core

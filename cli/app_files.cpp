@@ -5,12 +5,13 @@
 namespace torchkeep::cli {
 namespace {
 
-constexpr const char* kFile = "Checkpoint, run directory (its newest), or - for standard input";
+constexpr const char* kFile = "Checkpoint, DCP folder, run directory (its newest), or - for standard input";
 
 void describe_ls(Builder& builder) {
   auto [sub, options] =
       builder.verb<LsOptions>("ls", "List tensors and values of a checkpoint, or the checkpoints of a run", run_ls);
-  builder.argument(sub, "PATH", options->paths, "Checkpoint, run directory, or - for standard input")->required();
+  builder.argument(sub, "PATH", options->paths, "Checkpoint, DCP folder, run directory, or - for standard input")
+      ->required();
   builder.choose(sub->add_option("-s,--sort", options->sort, "Order of the rows; none: as in the file"),
                  {"none", "path", "size", "type"});
   sub->add_flag("-r,--reverse", options->reverse, "Reverse the order");
@@ -49,7 +50,8 @@ void describe_show(Builder& builder) {
 void describe_verify(Builder& builder) {
   auto [sub, options] = builder.verb<VerifyOptions>(
       "verify", "Check every byte of checkpoints and runs; exit status 1 on damage", run_verify);
-  builder.argument(sub, "PATH", options->paths, "Checkpoints, run directories, or - for standard input")->required();
+  builder.argument(sub, "PATH", options->paths, "Checkpoints, DCP folders, run directories, or - for standard input")
+      ->required();
   sub->add_option("--repair", options->repair,
                   "Write what survives of one damaged or cut off checkpoint to this file, and list what is lost")
       ->type_name("OUT");

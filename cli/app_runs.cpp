@@ -7,6 +7,7 @@ namespace {
 
 constexpr const char* kRun = "Run directory";
 constexpr const char* kWhich = "Step numbers, last, or best";
+constexpr const char* kWithoutLock = "Go on where the file system has no locks; no run may be writing there";
 constexpr const char* kDryRun = "Say what would be done and change nothing";
 
 void add_metric(CLI::App* sub, std::string& metric, bool& maximize) {
@@ -25,6 +26,7 @@ void describe_prune(Builder& builder) {
   sub->add_option("--keep-best", options->keep_best, "Keep the best so many by a metric")->type_name("N");
   add_metric(sub, options->metric, options->maximize);
   sub->add_flag("-n,--dry-run", options->dry_run, kDryRun);
+  sub->add_flag("--without-lock", options->without_lock, kWithoutLock);
   sub->footer(
       "Without any --keep option the run's own rules are used. Pinned checkpoints and the newest always stay; the "
       "newest\n"
@@ -53,6 +55,7 @@ void describe_rm(Builder& builder) {
   sub->add_flag("--broken", options->broken, "The damaged checkpoints that a resume set aside");
   sub->add_flag("-f,--force", options->force, "Remove the newest and pinned ones too");
   sub->add_flag("-n,--dry-run", options->dry_run, kDryRun);
+  sub->add_flag("--without-lock", options->without_lock, kWithoutLock);
   sub->footer(
       "A run that is being written is left alone (exit status 3).\n"
       "Examples:\n  torchkeep rm --dry-run runs/a 1000 2000\n  torchkeep rm runs/a --broken");

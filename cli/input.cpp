@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <unistd.h>
 
+#include <torchkeep/checkpoint/folder.h>
 #include <torchkeep/files/fs.h>
 #include <torchkeep/format/member.h>
 #include <torchkeep/run/checkpoints.h>
@@ -37,18 +38,29 @@ std::function<std::shared_ptr<const ReadAt>(const std::string&)> siblings_of(con
   return [folder](const std::string& name) { return posix_fs().open_read(folder + name); };
 }
 
+std::optional<Folder> dcp_folder(const std::string& path) {
+  return path == "-" ? std::nullopt : find_dcp_folder(path);
+}
+
 OpenedCheckpoint open_to_look(const std::string& path, bool inspect) {
-  const std::string found = is_directory(path) ? find_checkpoint(path, "last") : path;
-  const auto file = open_input(found);
   PtReadOptions options;
-  options.open_sibling = siblings_of(found);
   options.unknown_classes = inspect ? UnknownClasses::inspect : UnknownClasses::opaque;
-  OpenedFile opened = open_file(file, options);
+  OpenedFile opened;
   OpenedCheckpoint checkpoint;
-  checkpoint.path = file->name();
+  if (const auto folder = dcp_folder(path)) {
+    opened = open_dcp(*folder, options);
+    checkpoint.path = folder->name;
+    checkpoint.file_size = opened.file_size;
+  } else {
+    const std::string found = is_directory(path) ? find_checkpoint(path, "last") : path;
+    const auto file = open_input(found);
+    options.open_sibling = siblings_of(found);
+    opened = open_file(file, options);
+    checkpoint.path = file->name();
+    checkpoint.file_size = file->size();
+  }
   checkpoint.format = to_string(opened.format);
   checkpoint.kind = opened.format;
-  checkpoint.file_size = file->size();
   checkpoint.value = opened.value.from_file(checkpoint.path);
   checkpoint.metadata = std::move(opened.metadata);
   checkpoint.notes = std::move(opened.notes);
@@ -59,6 +71,10 @@ bool is_directory(const std::string& path) {
   if (path == "-") return false;
   const auto status = posix_fs().status(path);
   return status && status->kind == FileKind::directory;
+}
+
+bool is_run(const std::string& path) {
+  return is_directory(path) && !dcp_folder(path);
 }
 
 }  // namespace torchkeep::cli

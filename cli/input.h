@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/format/dcp.h>
 #include <torchkeep/format/open_file.h>
 
 namespace torchkeep::cli {
@@ -32,10 +34,17 @@ std::shared_ptr<const ReadAt> open_input(const std::string& path);
 std::function<std::shared_ptr<const ReadAt>(const std::string&)> siblings_of(const std::string& path);
 
 /// Opens a checkpoint to look into: objects of unknown classes are kept as they are, with `inspect` even those that
-/// only attacks use; no tensor's bytes are read yet. For a run directory, its newest checkpoint.
+/// only attacks use; no tensor's bytes are read yet. For a run directory, its newest checkpoint; a folder of
+/// torch.distributed.checkpoint is one itself.
 OpenedCheckpoint open_to_look(const std::string& path, bool inspect = false);
+
+/// The folder at `path` when it is one of torch.distributed.checkpoint, finished or not.
+std::optional<Folder> dcp_folder(const std::string& path);
 
 /// True for the path of a folder.
 bool is_directory(const std::string& path);
+
+/// True for the path of a folder that is no checkpoint itself.
+bool is_run(const std::string& path);
 
 }  // namespace torchkeep::cli

@@ -193,7 +193,7 @@ int run_ls(Session& session, const LsOptions& options) {
   for (const std::string& path : options.paths) {
     if (several) session.out.line(session.out.styled(Style::heading, printable(path) + ":"));
     session.attempt(options.paths.size() == 1,
-                    [&] { is_directory(path) ? list_run(session, path, options) : list_file(session, path, options); });
+                    [&] { is_run(path) ? list_run(session, path, options) : list_file(session, path, options); });
     if (several && path != options.paths.back()) session.out.line();
   }
   return session.failed;

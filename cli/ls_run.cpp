@@ -70,6 +70,9 @@ void write_rest(Output& out, const RunOverview& run) {
   for (const std::int64_t step : run.dangling_pins) {
     out.line(out.styled(Style::warning, fmt::format("a pin of step {}, which has no checkpoint", step)));
   }
+  for (const std::string& entry : run.odd) {
+    out.line(out.styled(Style::warning, fmt::format("no file of a run, left alone: {}", printable(entry))));
+  }
   std::uint64_t bytes = 0;
   for (const CheckpointOverview& one : run.checkpoints) bytes += one.size;
   out.line(out.styled(Style::faint,
@@ -114,6 +117,7 @@ void write_json(Output& out, const RunOverview& run) {
   write_file_json(json, "broken", run.broken);
   write_file_json(json, "leftovers", run.leftovers);
   json.member("dangling_pins", run.dangling_pins);
+  json.member("odd", run.odd);
   json.key("finished"), run.finished ? json.number(*run.finished) : json.null();
   json.key("rules");
   if (run.rules) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include <torchkeep/base/printable.h>
+
 namespace torchkeep::cli {
 
 /// Thrown when the reader of our standard output has gone (`torchkeep ls x | head`): there is nothing more to do.
@@ -69,11 +71,6 @@ class ProgressLine {
 
 /// One line to standard error: "torchkeep: " and the text, with everything but printable characters escaped.
 void complain(std::string_view text);
-
-/// Text from a file, safe for a terminal: control characters, and bytes that are no UTF-8, as \n, \x1b, \xff.
-std::string printable(std::string_view text);
-/// Whether printable() would change nothing, for plain ASCII: a quick look. False when it might.
-bool is_plain_ascii(std::string_view text) noexcept;
 
 /// Columns that a text of printable() takes: one per character (two for the wide ones of East Asia are not counted).
 std::size_t columns(std::string_view text);

@@ -41,6 +41,12 @@ void write_files(JsonWriter& json, const char* name, const std::vector<SetAside>
   json.end_array();
 }
 
+RemovalOptions removal_options(bool dry_run, bool without_lock) {
+  return {.dry_run = dry_run,
+          .locking = without_lock ? Locking::if_available : Locking::required,
+          .if_unsupported = "use --without-lock"};
+}
+
 int report(Session& session, const std::string& directory, const Removal& done, bool dry_run) {
   if (session.json) {
     JsonWriter json(session.out);
@@ -142,7 +148,8 @@ int run_rm(Session& session, const RmOptions& options) {
   if (options.broken == !options.checkpoints.empty()) {
     throw Error(Code::invalid_argument, "expected the steps to remove, or --broken");
   }
-  const RemovalOptions removal{.dry_run = options.dry_run, .pinned = options.force, .newest = options.force};
+  RemovalOptions removal = removal_options(options.dry_run, options.without_lock);
+  removal.pinned = removal.newest = options.force;
   const Removal done = options.broken ? remove_broken(options.directory, removal)
                                       : remove_checkpoints(options.directory,
                                                            find_steps(options.directory, options.checkpoints), removal);
@@ -166,7 +173,8 @@ int run_prune(Session& session, const PruneOptions& options) {
   }
   if (const auto by = chosen_metric(options.metric, options.maximize)) rules.by = by;
   if (!has_rules && rules.last == 0) return report(session, options.directory, {}, options.dry_run);  // it keeps all
-  return report(session, options.directory, prune_run(options.directory, rules, {.dry_run = options.dry_run}),
+  return report(session, options.directory,
+                prune_run(options.directory, rules, removal_options(options.dry_run, options.without_lock)),
                 options.dry_run);
 }
 

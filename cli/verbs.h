@@ -141,6 +141,7 @@ struct PruneOptions {
   std::string metric;
   bool maximize = false;
   bool dry_run = false;
+  bool without_lock = false;
 };
 int run_prune(Session& session, const PruneOptions& options);
 
@@ -158,6 +159,7 @@ struct RmOptions {
   bool broken = false;                   ///< those that were set aside
   bool force = false;                    ///< the newest and pinned ones too
   bool dry_run = false;
+  bool without_lock = false;
 };
 int run_rm(Session& session, const RmOptions& options);
 

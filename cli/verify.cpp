@@ -40,6 +40,7 @@ FileCheck check(Session& session, const std::string& path, const VerifyOptions& 
   check.threads = options.threads;
   check.open_sibling = siblings_of(path);
   check.on_progress = [&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); };
+  if (const auto folder = dcp_folder(path)) return check_dcp(*folder, check);
   return check_file(open_input(path), check);
 }
 
@@ -201,7 +202,7 @@ int run_verify(Session& session, const VerifyOptions& options) {
   for (const std::string& path : options.paths) {
     std::vector<std::string> files;
     const bool is_all = options.paths.size() == 1;
-    if (is_directory(path))
+    if (is_run(path))
       session.attempt(is_all, [&] { files = check_run(session, path, problems); });
     else
       files = {path};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Files to begin with: honest ones of every format, and the catalogue of broken ones.
 #include "support/broken_files.h"
+#include "support/dcp_folder.h"
 #include "support/file_parts.h"
 #include "support/pt_files.h"
 #include "targets.h"
@@ -69,6 +70,29 @@ std::vector<std::string> pickles() {
   return all;
 }
 
+// Folders whose .metadata is honest, or lies in one place.
+std::vector<std::string> metadata_files() {
+  std::vector<std::string> all;
+  const auto add = [&all](auto&& change) {
+    testing::DcpFolder folder = testing::sample_dcp_folder();
+    change(folder);
+    all.push_back(folder.metadata_bytes());
+  };
+  add([](auto&) {});
+  add([](auto& folder) { folder.paths = testing::DcpFolder::Paths{{"w", "model/#1/w"}, {"n", "step"}}; });
+  add([](auto& folder) { folder.paths = testing::DcpFolder::Paths{{"w", "a"}, {"n", "a/b"}}; });
+  add([](auto& folder) { folder.tensors[0].chunks.pop_back(); });
+  add([](auto& folder) { folder.tensors[0].chunks[1] = Box({3, 0}, {3, 4}); });
+  add([](auto& folder) { folder.tensors[0].shape = {24}; });
+  add([](auto& folder) { folder.tensors[0].dtype = "int32"; });
+  add([](auto& folder) { folder.items[0].file = "../x"; });
+  add([](auto& folder) { folder.items[0].length = std::int64_t{1} << 62; });
+  add([](auto& folder) { folder.items[0].transform = "stream.zstd/1"; });
+  add([](auto& folder) { folder.values.clear(); });
+  add([](auto& folder) { folder.metadata_class = "megatron.core\nMetadata"; });
+  return all;
+}
+
 bool fits(std::string_view target, const testing::BrokenFile& file) {
   const std::string_view part = std::string_view(file.name).substr(0, file.name.find('.'));
   if (file.bytes.size() > kMaxSeed) return false;
@@ -81,6 +105,7 @@ bool fits(std::string_view target, const testing::BrokenFile& file) {
 }  // namespace
 
 std::vector<std::string> seeds(std::string_view target) {
+  if (target == "dcp") return metadata_files();
   std::vector<std::string> all;
   for (const testing::BrokenFile& file : testing::broken_files()) {
     if (fits(target, file)) all.push_back(file.bytes);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include <torchkeep/format/check.h>
+#include <torchkeep/format/dcp.h>
 #include <torchkeep/format/open_file.h>
 #include <torchkeep/format/safetensors.h>
 #include <torchkeep/state/hash.h>
@@ -13,6 +14,7 @@
 #include "legacy/stream.h"
 #include "pickle/pickle.h"
 #include "support/broken_files.h"
+#include "support/dcp_folder.h"
 #include "support/pt_files.h"
 #include "tar/tar.h"
 #include "zip/zip.h"
@@ -55,6 +57,21 @@ std::optional<Value> attempt(Read read) {
 
 std::shared_ptr<const ReadAt> as_file(std::string_view bytes) {
   return testing::as_file(std::string(bytes));
+}
+
+// The bytes are the .metadata of a folder with two honest data files.
+void run_dcp(std::string_view bytes) {
+  static const testing::DcpFolder honest = testing::sample_dcp_folder();
+  testing::DcpFolder changed = honest;
+  changed.metadata = std::string(bytes);
+  const Folder folder = changed.folder();
+  const auto value = attempt([&] { return open_dcp(folder, options(UnknownClasses::opaque)).value.clone(); });
+  if (value) look_at(*value);
+  try {
+    const FileCheck check = check_dcp(folder, {.limits = options().limits, .threads = 1});
+    expect(!value || check.good(), "what can be read is good");
+  } catch (const Error&) {
+  }
 }
 
 void run_pickle(std::string_view bytes) {
@@ -168,8 +185,8 @@ void run_round_trip(std::string_view bytes) {
 
 const std::vector<Target>& targets() {
   static const std::vector<Target> all = {
-      {"pickle", run_pickle},           {"zip", run_zip},   {"stream", run_stream},        {"tar", run_tar},
-      {"safetensors", run_safetensors}, {"load", run_load}, {"round_trip", run_round_trip}};
+      {"dcp", run_dcp}, {"pickle", run_pickle},           {"zip", run_zip},   {"stream", run_stream},
+      {"tar", run_tar}, {"safetensors", run_safetensors}, {"load", run_load}, {"round_trip", run_round_trip}};
   return all;
 }
 

@@ -14,7 +14,7 @@ struct Target {
   void (*run)(std::string_view bytes);  ///< throws nothing, whatever the bytes are
 };
 
-/// "pickle", "zip", "stream", "tar", "safetensors", "load", "round_trip".
+/// "dcp", "pickle", "zip", "stream", "tar", "safetensors", "load", "round_trip".
 const std::vector<Target>& targets();
 /// The one of this name; ends the program when there is none.
 const Target& find_target(std::string_view name);

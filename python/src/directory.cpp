@@ -10,23 +10,25 @@
 #include "files.h"
 #include "from_value.h"
 #include "to_value.h"
+#include "watched_fs.h"
 
 namespace torchkeep::python {
 namespace {
 
-nb::list list_directory(const std::string& directory) {
+nb::list list_directory(nb::handle directory) {
   nb::list list;
-  for (const CheckpointInfo& one : list_checkpoints(directory)) {
-    list.append(nb::make_tuple(one.step, from_text(one.path), one.pinned));
+  for (const CheckpointInfo& one : list_checkpoints(to_path(directory))) {
+    list.append(nb::make_tuple(one.step, from_path(one.path), one.pinned));
   }
   return list;
 }
 
-std::string find(const std::string& directory, const std::string& name, const std::optional<std::string>& metric,
-                 const std::string& best) {
-  const nb::gil_scoped_release released;
-  if (!metric) return find_checkpoint(directory, name);
-  return find_checkpoint(directory, name, BestBy{*metric, best == "max" ? Best::max : Best::min});
+nb::object find(nb::handle in, const std::string& name, const std::optional<std::string>& metric,
+                const std::string& best) {
+  const std::string directory = to_path(in);
+  std::optional<BestBy> by;
+  if (metric) by = BestBy{*metric, best == "max" ? Best::max : Best::min};
+  return from_path(without_gil([&] { return find_checkpoint(directory, name, by); }));
 }
 
 ResumableSampler make_sampler(std::uint64_t size, bool shuffle, std::uint64_t seed, std::uint64_t shard,
@@ -41,9 +43,9 @@ void bind_directory(nb::module_& module) {
   module.def("list_checkpoints", &list_directory);
   module.def("find_checkpoint", &find, nb::arg("directory"), nb::arg("name"), nb::arg("metric").none(),
              nb::arg("best"));
-  module.def("pin", [](const std::string& directory, std::int64_t step) { pin_checkpoint(directory, step); });
+  module.def("pin", [](nb::handle directory, std::int64_t step) { pin_checkpoint(to_path(directory), step); });
   module.def("unpin",
-             [](const std::string& directory, std::int64_t step) { return unpin_checkpoint(directory, step); });
+             [](nb::handle directory, std::int64_t step) { return unpin_checkpoint(to_path(directory), step); });
 }
 
 void bind_sampler(nb::module_& module) {

@@ -2,6 +2,7 @@
 // The engine of a run, with Python functions as its tracked things.
 #include <functional>
 #include <mutex>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 #include <thread>
@@ -65,8 +66,9 @@ std::function<void(const Event&)> listener(nb::object callback) {
     // What a listener raises is not the engine's to handle: it comes out of the call that led to the event.
     const nb::gil_scoped_acquire gil;
     nb::handle(callback.get())(from_text(kind_name(event.kind)), from_text(event.message), event.step,
-                               from_text(event.path), event.bytes, event.seconds, event.count, event.is_warning(),
-                               event.blocked_seconds, event.staged_bytes);
+                               from_path(event.path), event.bytes, event.seconds, event.count, event.is_warning(),
+                               event.blocked_seconds, event.staged_bytes,
+                               event.error ? exception_of(*event.error) : nb::object(nb::none()));
   };
 }
 
@@ -81,7 +83,7 @@ class OptionReader {
       place = nb::cast<T>(given_[name]);
     } catch (const nb::cast_error&) {
       throw Error(Code::invalid_argument,
-                  std::string("the option ") + name + " cannot be " + nb::cast<std::string>(nb::repr(given_[name])));
+                  std::string("the option ") + name + " cannot be " + to_text(nb::repr(given_[name]).ptr()));
     }
   }
 
@@ -94,6 +96,7 @@ RunOptions options_from(const nb::dict& given) {
   OptionReader reader(given);
   reader.take("save_every", options.save_every);
   reader.take("save_seconds", options.save_seconds);
+  reader.take("save_on_best", options.save_on_best);
   reader.take("keep_last", options.keep_last);
   reader.take("keep_every", options.keep_every);
   reader.take("keep_best", options.keep_best);
@@ -120,6 +123,9 @@ RunOptions options_from(const nb::dict& given) {
   options.proof = choice == "counters" ? Proof::counters : Proof::hash;
   reader.take("role", choice = "writer");
   options.role = choice == "reader" ? Role::reader : Role::writer;
+  reader.take("lock", choice = "required");
+  options.lock = choice == "if_available" ? Locking::if_available : Locking::required;
+  options.spelling = Spelling::python;
   return options;
 }
 
@@ -255,8 +261,9 @@ class PyEngine {
   }
 
  public:
-  PyEngine(const std::string& directory, const nb::dict& given, nb::object on_event, nb::object before_write)
+  PyEngine(nb::handle in, const nb::dict& given, nb::object on_event, nb::object before_write)
       : fs_(posix_fs(), watch_, std::move(before_write)) {
+    const std::string directory = to_path(in);
     RunOptions options = options_from(given);
     options.on_event = listener(std::move(on_event));
     options.fs = &fs_;
@@ -275,7 +282,8 @@ class PyEngine {
     Tracked tracked{.capture = [adapter] { return adapter.capture(); },
                     .prepare = [adapter](const Value& state) { return adapter.prepare(state); },
                     .required = required,
-                    .ungated = [adapter] { return adapter.written_anywhere(); }};
+                    .ungated = [adapter] { return adapter.written_anywhere(); },
+                    .last = name == "rng"};
     if (!gated.is_none()) {
       tracked.gated = [parameters = share(std::move(gated))] {
         return in_python(Code::invalid_argument, [&] { return memory_of(nb::handle(parameters.get())()); });
@@ -304,9 +312,16 @@ class PyEngine {
   void wait() {
     in_turn([](Engine& engine) { engine.wait(); });
   }
-  void finish() {
-    in_turn([](Engine& engine) { engine.finish(); });
+  void finish(bool complete) {
+    in_turn([&](Engine& engine) { engine.finish(complete); });
   }
+  void save_last() {
+    in_turn([](Engine& engine) { engine.save_last(); });
+  }
+  void require_saved() {
+    in_turn([](const Engine& engine) { engine.require_saved(); });
+  }
+  void begin_step() { engine().begin_step(); }
   void add_provenance(nb::handle entries) {
     const Value value = to_value(entries);
     in_turn([&](Engine& engine) { engine.add_provenance(value); });
@@ -321,7 +336,10 @@ class PyEngine {
   }
   /// Throws when another call is under way.
   void require_turn() { const Turn turn(taken_); }
-  void request_stop(int signal) { engine().request_stop(signal); }
+  /// Nothing on a closed run: a signal may arrive at any time.
+  void request_stop(int signal) {
+    if (engine_ != nullptr) engine_->request_stop(signal);
+  }
   void warn(const std::string& message) {
     without_gil([&] { engine().report({.kind = Event::Kind::warning, .message = message, .step = engine().step()}); });
   }
@@ -331,6 +349,8 @@ class PyEngine {
     return nb::make_tuple(last->step, last->bytes, last->seconds, last->blocked_seconds, last->staged_bytes,
                           last->background);
   }
+  std::optional<std::int64_t> saved() const { return engine().saved(); }
+  bool resumed() const { return engine().is_resumed(); }
   bool stop_requested() const { return engine().stop_requested(); }
   bool stopping() const { return engine().stopping(); }
   bool finished() const { return engine().finished(); }
@@ -366,8 +386,8 @@ class PyEngine {
 
 void bind_engine(nb::module_& module) {
   nb::class_<PyEngine>(module, "Engine")
-      .def(nb::init<const std::string&, const nb::dict&, nb::object, nb::object>(), nb::arg("directory"),
-           nb::arg("options"), nb::arg("on_event"), nb::arg("before_write").none() = nb::none())
+      .def(nb::init<nb::handle, const nb::dict&, nb::object, nb::object>(), nb::arg("directory"), nb::arg("options"),
+           nb::arg("on_event"), nb::arg("before_write").none() = nb::none())
       .def("track", &PyEngine::track, nb::arg("name"), nb::arg("adapter"), nb::arg("required"), nb::arg("gated").none())
       .def("gate", &PyEngine::gate, nb::arg("name"))
       .def("last_save", &PyEngine::last_save)
@@ -375,13 +395,18 @@ void bind_engine(nb::module_& module) {
       .def("finish_step", &PyEngine::finish_step, nb::arg("step"), nb::arg("metrics").none())
       .def("save_now", &PyEngine::save_now)
       .def("wait", &PyEngine::wait)
-      .def("finish", &PyEngine::finish)
+      .def("finish", &PyEngine::finish, nb::arg("complete"))
+      .def("save_last", &PyEngine::save_last)
+      .def("require_saved", &PyEngine::require_saved)
+      .def("begin_step", &PyEngine::begin_step)
       .def("add_provenance", &PyEngine::add_provenance)
       .def("on_provenance", &PyEngine::on_provenance)
       .def("request_stop", &PyEngine::request_stop, nb::arg("signal"))
       .def("warn", &PyEngine::warn)
       .def("require_turn", &PyEngine::require_turn)
       .def("close", &PyEngine::close)
+      .def_prop_ro("saved", &PyEngine::saved)
+      .def_prop_ro("resumed", &PyEngine::resumed)
       .def_prop_ro("stop_requested", &PyEngine::stop_requested)
       .def_prop_ro("stopping", &PyEngine::stopping)
       .def_prop_ro("finished", &PyEngine::finished)

@@ -19,8 +19,9 @@
 namespace torchkeep::python {
 namespace {
 
-void save_file(nb::handle object, const std::string& path, bool durable, bool read_back, nb::object progress,
+void save_file(nb::handle object, nb::handle to, bool durable, bool read_back, nb::object progress,
                nb::object stand_in) {
+  const std::string path = to_path(to);
   Value value;
   try {
     value = to_value(object, {.stand_in = std::move(stand_in)});
@@ -59,8 +60,8 @@ struct Selection {
   }
 };
 
-nb::object load_file(const std::string& path, nb::handle map_location, const Selection& selection,
-                     nb::object progress) {
+nb::object load_file(nb::handle from, nb::handle map_location, const Selection& selection, nb::object progress) {
+  const std::string path = to_path(from);
   Watch watch(std::move(progress));
   WatchedFs fs(posix_fs(), watch);
   const Value value = without_gil([&] {
@@ -84,7 +85,8 @@ void check_records(const Value& value, Watch& watch) {
   });
 }
 
-nb::object load_mapped(const std::string& path, nb::handle map_location, const Selection& selection) {
+nb::object load_mapped(nb::handle from, nb::handle map_location, const Selection& selection) {
+  const std::string path = to_path(from);
   Watch watch;
   const Value value = without_gil([&] {
     LoadOptions options = selection.options();
@@ -108,7 +110,8 @@ nb::object load_bytes(nb::bytes data, nb::handle map_location, const Selection& 
 /// A file whose tensors are read when somebody says where to.
 class PyCheckpoint {
  public:
-  PyCheckpoint(const std::string& path, nb::object progress) : watch_(std::move(progress)), fs_(posix_fs(), watch_) {
+  PyCheckpoint(nb::handle from, nb::object progress) : watch_(std::move(progress)), fs_(posix_fs(), watch_) {
+    const std::string path = to_path(from);
     without_gil([&] {
       LoadIntoOptions options;
       options.keep_builtin_classes = true;
@@ -145,7 +148,8 @@ class PyCheckpoint {
   std::optional<OpenedCheckpoint> opened_;
 };
 
-nb::object look_into(const std::string& path) {
+nb::object look_into(nb::handle from) {
+  const std::string path = to_path(from);
   const Value value = without_gil([&] {
     LoadOptions options;
     options.unknown_classes = UnknownClasses::inspect;
@@ -156,7 +160,8 @@ nb::object look_into(const std::string& path) {
   return describe_value(value);
 }
 
-void verify_file(const std::string& path, nb::object progress) {
+void verify_file(nb::handle from, nb::object progress) {
+  const std::string path = to_path(from);
   Watch watch(std::move(progress));
   WatchedFs fs(posix_fs(), watch);
   without_gil([&] {
@@ -181,7 +186,7 @@ void bind_files(nb::module_& module) {
   module.def("load_mapped", &load_mapped, nb::arg("path"), nb::arg("map_location").none(), nb::arg("selection"));
   module.def("load_bytes", &load_bytes, nb::arg("data"), nb::arg("map_location").none(), nb::arg("selection"));
   nb::class_<PyCheckpoint>(module, "OpenedCheckpoint")
-      .def(nb::init<const std::string&, nb::object>(), nb::arg("path"), nb::arg("progress").none())
+      .def(nb::init<nb::handle, nb::object>(), nb::arg("path"), nb::arg("progress").none())
       .def("structure", &PyCheckpoint::structure)
       .def("verify", &PyCheckpoint::verify)
       .def("read", &PyCheckpoint::read, nb::arg("keys").none(), nb::arg("targets").none())

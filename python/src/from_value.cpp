@@ -7,6 +7,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include <torchkeep/state/walk.h>
+
 #include "address_map.h"
 #include "errors.h"
 #include "info_maker.h"

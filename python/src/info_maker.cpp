@@ -31,7 +31,7 @@ nb::object InfoMaker::tensor(const Value& value) {
   const Tensor& leaf = value.as_tensor();
   return inspection_.attr("TensorInfo")(
       std::string(to_string(leaf.dtype)), tuple_of(leaf.sizes), tuple_of(leaf.strides), leaf.storage_offset,
-      leaf.nbytes(), leaf.storage->location(), leaf.requires_grad, leaf.is_parameter,
+      leaf.nbytes(), from_text(leaf.storage->location()), leaf.requires_grad, leaf.is_parameter,
       reinterpret_cast<std::uintptr_t>(leaf.storage->identity()), nb::cast(StoredTensor{leaf}));
 }
 
@@ -56,15 +56,15 @@ nb::object InfoMaker::compound(const Value& value) {
   if (!sparse.plain.is_none()) parts["plain"] = part(sparse.plain);
   parts["values"] = part(sparse.values);
   parts["shape"] = tuple_of(sparse.sizes);
-  return inspection_.attr("ObjectInfo")(sparse.layout + " tensor", parts);
+  return inspection_.attr("ObjectInfo")(from_text(sparse.layout + " tensor"), parts);
 }
 
 nb::object InfoMaker::dtype(DType dtype) {
-  return inspection_.attr("Named")("torch." + std::string(to_string(dtype)));
+  return inspection_.attr("Named")(from_text("torch." + std::string(to_string(dtype))));
 }
 
 nb::object InfoMaker::device(const Device& device) {
-  return inspection_.attr("Named")("device '" + device.name + "'");
+  return inspection_.attr("Named")(from_text("device '" + device.name + "'"));
 }
 
 nb::object InfoMaker::opaque(const Value& value, const nb::object& made, std::span<const nb::object> parts) {

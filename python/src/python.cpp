@@ -2,6 +2,8 @@
 // Texts, and references that outlive the GIL.
 #include "python.h"
 
+#include <torchkeep/base/error.h>
+
 namespace torchkeep::python {
 
 std::string to_text(PyObject* text) {
@@ -13,7 +15,29 @@ std::string to_text(PyObject* text) {
 }
 
 nb::object from_text(std::string_view text) {
-  return own(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogatepass"));
+  const auto size = static_cast<Py_ssize_t>(text.size());
+  if (PyObject* const decoded = PyUnicode_DecodeUTF8(text.data(), size, "surrogatepass")) return nb::steal(decoded);
+  if (PyErr_ExceptionMatches(PyExc_UnicodeDecodeError) == 0) throw nb::python_error();
+  PyErr_Clear();
+  return own(PyUnicode_DecodeUTF8(text.data(), size, "backslashreplace"));
+}
+
+std::string to_path(nb::handle path) {
+  nb::object name = own(PyOS_FSPath(path.ptr()));
+  if (PyUnicode_Check(name.ptr()) != 0) {
+    PyObject* const encoded = PyUnicode_EncodeFSDefault(name.ptr());
+    if (encoded == nullptr && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError) != 0) {
+      PyErr_Clear();
+      throw Error(Code::invalid_argument,
+                  "expected a path that os.fsencode takes, found " + to_text(nb::repr(name).ptr()));
+    }
+    name = own(encoded);
+  }
+  return {PyBytes_AS_STRING(name.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(name.ptr()))};
+}
+
+nb::object from_path(std::string_view path) {
+  return own(PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
 }
 
 void drop(PyObject* object) noexcept {

@@ -53,8 +53,13 @@ inline std::int64_t to_int64(PyObject* number) {
 
 /// A str as UTF-8; lone surrogates as "surrogatepass" writes them.
 std::string to_text(PyObject* text);
-/// The inverse.
+/// The inverse. Bytes that are no such string (names of records are bytes) are shown as "\\xNN".
 nb::object from_text(std::string_view text);
+/// A str, bytes or os.PathLike as the system takes it, as os.fsencode does. Throws Error (invalid_argument) for a str
+/// that os.fsencode refuses.
+std::string to_path(nb::handle path);
+/// A path as os.fsdecode gives it: what is no UTF-8 in it is kept, as surrogates.
+nb::object from_path(std::string_view path);
 
 /// A Python object that may be dropped by any thread, with or without the GIL.
 using Shared = std::shared_ptr<PyObject>;

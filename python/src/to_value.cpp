@@ -42,8 +42,8 @@ Integer to_integer(PyObject* number) {
 
 std::string type_name(PyObject* object) {
   const nb::object type = nb::borrow(reinterpret_cast<PyObject*>(Py_TYPE(object)));
-  const std::string module = nb::cast<std::string>(nb::str(type.attr("__module__")));
-  const std::string name = nb::cast<std::string>(nb::str(type.attr("__qualname__")));
+  const std::string module = to_text(nb::str(type.attr("__module__")).ptr());
+  const std::string name = to_text(nb::str(type.attr("__qualname__")).ptr());
   return module == "builtins" ? name : module + "." + name;
 }
 

@@ -37,9 +37,7 @@ class WatchedFile final : public File {
 
 class WatchedReadAt final : public ReadAt {
  public:
-  WatchedReadAt(std::unique_ptr<ReadAt> file, Watch& watch) : file_(std::move(file)), watch_(watch) {
-    watch_.expect(file_->size());
-  }
+  WatchedReadAt(std::unique_ptr<ReadAt> file, Watch& watch) : file_(std::move(file)), watch_(watch) {}
   std::uint64_t size() const override { return file_->size(); }
   void read_at(std::uint64_t offset, MutableBytes out) const override {
     file_->read_at(offset, out);
@@ -93,7 +91,12 @@ std::unique_ptr<File> WatchedFs::create(const std::string& path, const CreateOpt
 }
 
 std::unique_ptr<ReadAt> WatchedFs::open_read(const std::string& path) {
-  return std::make_unique<WatchedReadAt>(fs_.open_read(path), watch_);
+  auto file = fs_.open_read(path);
+  {
+    const std::lock_guard lock(mutex_);
+    if (opened_.insert(path).second) watch_.expect_more(file->size());
+  }
+  return std::make_unique<WatchedReadAt>(std::move(file), watch_);
 }
 
 }  // namespace torchkeep::python

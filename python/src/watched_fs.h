@@ -4,6 +4,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
+#include <set>
+#include <string>
 #include <thread>
 
 #include <torchkeep/files/fs.h>
@@ -26,6 +29,7 @@ class Watch {
   Watch& operator=(const Watch&) = delete;
 
   void expect(std::uint64_t bytes) noexcept { total_.store(bytes); }
+  void expect_more(std::uint64_t bytes) noexcept { total_.fetch_add(bytes); }
   /// As many bytes once more.
   void expect_again() noexcept { total_.store(2 * total_.load()); }
   /// Throws Interrupted.
@@ -62,9 +66,12 @@ class WatchedFs final : public Fs {
   std::optional<FileStatus> status(const std::string& path) override { return fs_.status(path); }
   std::optional<std::string> read_link(const std::string& path) override { return fs_.read_link(path); }
   std::optional<std::uint64_t> free_space(const std::string& path) override { return fs_.free_space(path); }
+  std::string absolute(const std::string& path) override { return fs_.absolute(path); }
   LockAttempt try_lock(const std::string& path, const std::string& note) override { return fs_.try_lock(path, note); }
 
  private:
+  std::mutex mutex_;
+  std::set<std::string> opened_;  // whose bytes are expected
   Fs& fs_;
   Watch& watch_;
   Shared before_write_;  // null: none

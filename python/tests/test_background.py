@@ -350,6 +350,7 @@ def test_ctrl_c_ends_the_waiting_for_the_writer_and_other_threads_run_meanwhile(
                     run.finish_step()
             assert count[0] > 3
             optimizer.step()
+            run.finish_step()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

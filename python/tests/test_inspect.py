@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Looking into checkpoints, also where PyTorch is not installed."""
+import pickle
 import subprocess
 import sys
 
@@ -100,3 +101,49 @@ def test_a_progress_bar_is_shown_when_asked_for(path, has_tqdm, capfd, monkeypat
     assert "loading a.pt" in shown and "100%" in shown
     torchkeep.load(path)
     assert capfd.readouterr().err == ""
+
+
+def doubled(levels, make):
+    """A container that holds itself twice at every level: 2 ** levels places in a few objects."""
+    value = make([1.5, torch.ones(1)])
+    for _ in range(levels):
+        value = make([value, value])
+    return value
+
+
+def nested(depth, value):
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("value", [doubled(60, tuple), doubled(60, list),
+                                   {"a": doubled(60, lambda pair: dict(enumerate(pair)))},
+                                   nested(900, torch.ones(1)), "x" * 10_000_000, b"x" * 10_000_000,
+                                   ["x" * 1_000_000] * 6, {"k" * 1_000_000: 1}, {"\ud800\n\x1b[2J": "\ud800"},
+                                   list(range(500_000)), ((),), {(1, "a" * 1_000_000): 2.0},
+                                   {i: {j: "t" * 100 for j in range(100)} for i in range(100)}],
+                         ids=range(13))
+def test_a_repr_is_short_and_legible_whatever_is_in_the_file(tmp_path, value):
+    torchkeep.save({"value": value}, tmp_path / "a.pt")
+    checkpoint = torchkeep.inspect(tmp_path / "a.pt")
+    text, page = repr(checkpoint), checkpoint._repr_html_()
+    assert len(text) < 200_000 and len(page) < 400_000
+    assert all(line.isprintable() for line in text.splitlines())
+    for path, tensor in checkpoint.tensors():
+        assert path.startswith("value.") and tensor.numpy() == [1.0]
+
+
+def test_a_repr_of_what_only_a_pickle_can_hold(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({frozenset([1]): {2}, "long": 1 << 100_000, 3: bytearray(b"x")}, 2))
+    text = repr(torchkeep.inspect(tmp_path / "a.pkl"))
+    assert "frozenset({1}): set({2})" in text and "long: int of 100001 bits" in text
+
+
+def test_tensors_of_a_deep_list_cost_no_path_for_each_level(tmp_path):
+    """A path of every level would be 10 GB here."""
+    depth = 100_000
+    pickled = b"\x80\x02" + b"]" * depth + b"K\x01" + b"a" * depth + b"."
+    (tmp_path / "a.pkl").write_bytes(pickled)
+    assert list(torchkeep.inspect(tmp_path / "a.pkl").tensors()) == []
+    assert len(repr(torchkeep.inspect(tmp_path / "a.pkl"))) < 1000

@@ -13,6 +13,7 @@
             ...
             run.finish_step(loss=loss)
 """
+from ._batches import Batches, batches
 from ._core import __version__
 from ._errors import Error, InvalidArgumentError, NotFoundError, RefusedError, SystemFailure
 from ._files import load, save
@@ -22,7 +23,7 @@ from ._load_into import LoadWarning, load_into
 from ._opaque import Opaque
 from ._inspect import Checkpoint, ObjectInfo, TensorInfo, inspect, verify
 from ._run import CheckpointFile, Event, Run, RunWarning, SaveMetrics, checkpoints, find_checkpoint, pin, unpin
-from ._sampler import Batches, ResumableSampler, batches
+from ._sampler import ResumableSampler
 
 __all__ = [
     "Batches", "Checkpoint", "CheckpointFile", "Error", "Event", "InvalidArgumentError", "LoadWarning", "NotFoundError",

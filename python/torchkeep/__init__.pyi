@@ -4,7 +4,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import IO, Any, Literal
 
-_Path = str | os.PathLike[str]
+_Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Progress = bool | Callable[[int, int], object]
 _Code = Literal["not_found", "corrupt", "unsupported", "refused", "mismatch", "io", "busy", "invalid_argument"]
 
@@ -92,6 +92,7 @@ class Event:
     is_warning: bool
     blocked_seconds: float
     staged_bytes: int
+    error: BaseException | None
 
 class SaveMetrics:
     step: int
@@ -103,13 +104,14 @@ class SaveMetrics:
 
 class Run:
     directory: str
-    def __init__(self, directory: _Path, *, save_every: int = ..., save_seconds: float = ..., keep_last: int = ...,
-                 keep_every: int = ..., keep_best: int = ..., best_metric: str = ...,
+    def __init__(self, directory: _Path, *, save_every: int = ..., save_seconds: float = ..., save_on_best: bool = ...,
+                 keep_last: int = ..., keep_every: int = ..., keep_best: int = ..., best_metric: str = ...,
                  best: Literal["min", "max"] = ..., resume: Literal["if_any", "required", "never"] = ...,
                  role: Literal["writer", "reader"] = ..., may_be_missing: Iterable[str] = ..., any_devices: bool = ..., rng: bool = ...,
                  gradients: bool = ..., signals: bool = ..., durable: bool = ..., read_back: bool = ...,
                  stop_after_failures: int = ..., verify_first: bool = ..., background: bool = ...,
-                 staging_limit: int | None = ..., proof: Literal["hash", "counters"] = ...,
+                 staging_limit: int | None = ..., lock: Literal["required", "if_available"] = ...,
+                 proof: Literal["hash", "counters"] = ...,
                  on_event: Callable[[Event], object] | None = ...) -> None: ...
     def track(self, *named: Mapping[str, Any], **objects: Any) -> None: ...
     @property
@@ -164,8 +166,11 @@ class ResumableSampler:
 class Batches:
     loader: Any
     sampler: ResumableSampler
-    def __init__(self, loader: Any, sampler: ResumableSampler | None = ...) -> None: ...
+    limit: int | None
+    def __init__(self, loader: Any, sampler: ResumableSampler | None = ..., *, limit: int | None = ...) -> None: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Any]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
-def batches(loader: Any, sampler: ResumableSampler | None = ...) -> Batches: ...
+def batches(loader: Any, sampler: ResumableSampler | None = ..., *, limit: int | None = ...) -> Batches: ...

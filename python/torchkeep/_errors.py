@@ -4,6 +4,20 @@ already catch around torch.load."""
 import pickle
 
 
+def printable(text):
+    """The text without lone surrogates, which no stream can write: those that stand for bytes of a path become "\\xNN",
+    as the core shows them."""
+    if text.isascii():
+        return text
+    return "".join(map(_shown, text)) if any("\ud800" <= one <= "\udfff" for one in text) else text
+
+
+def _shown(one):
+    if "\udc80" <= one <= "\udcff":
+        return f"\\x{ord(one) - 0xdc00:02x}"
+    return f"\\u{ord(one):04x}" if "\ud800" <= one <= "\udfff" else one
+
+
 class Error(RuntimeError):
     """Raised by everything in torchkeep.
 
@@ -17,14 +31,15 @@ class Error(RuntimeError):
     """
 
     def __init__(self, message, code="invalid_argument", *, file=None, record=None, offset=None, key=None, text=None):
-        super().__init__(text or message)
+        message, text = printable(message), printable(text or message)
+        super().__init__(text)
         self.code = code
         self.message = message
         self.file = file
         self.record = record
         self.offset = offset
         self.key = key
-        self._text = text or message
+        self._text = text
 
     def __str__(self):
         return self._text

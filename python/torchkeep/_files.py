@@ -34,7 +34,7 @@ def save(obj, path, *, default=None, numpy="plain", durable=True, read_back=Fals
         _save_to(obj, path, replace)
         return
     with bar(progress, "saving", path) as move:
-        _core.save(obj, os.fspath(path), durable, read_back, move, replace)
+        _core.save(obj, path, durable, read_back, move, replace)
 
 
 def _save_to(obj, file, replace):
@@ -88,9 +88,9 @@ def load(path, map_location=None, *, only=None, drop_objects=False, unknown_clas
         if hasattr(path, "read"):
             return _load_from(path, map_location, selection)
         if mmap:
-            return _core.load_mapped(os.fspath(path), map_location, selection)
+            return _core.load_mapped(path, map_location, selection)
         with bar(progress, "loading", path) as move:
-            return _core.load(os.fspath(path), map_location, selection, move)
+            return _core.load(path, map_location, selection, move)
     except RefusedError as error:
         raise _with_ways_out(error, unknown_classes) from None
 

@@ -16,19 +16,23 @@ class TorchGenerator(Adapter):
         return self.generator.get_state()
 
     def prepare(self, state):
-        checked_generator_state(state)
+        checked_generator_state(state, self.generator)
         before = self.generator.get_state()
         return Plan(lambda: self.generator.set_state(state), undo=lambda: self.generator.set_state(before))
 
 
-def checked_generator_state(state):
+def checked_generator_state(state, generator):
+    """Only the generator itself knows whether it takes a state: a CUDA generator's is another than the CPU's."""
     torch = torch_module()
     if not isinstance(state, torch.Tensor) or state.dtype != torch.uint8 or state.dim() != 1:
         raise mismatch(f"expected the state of a generator, a uint8 vector; found {describe(state)}")
+    before = generator.get_state()
     try:
-        torch.Generator().set_state(state)
+        generator.set_state(state)
     except RuntimeError as error:
-        raise mismatch(f"the generator refuses this state: {error}") from error
+        raise mismatch(f"the generator on {generator.device} refuses this state: {error}") from error
+    finally:
+        generator.set_state(before)
 
 
 class Generators(Adapter):
@@ -60,7 +64,7 @@ class Generators(Adapter):
             raise mismatch(f"states of {len(cuda)} CUDA generators in the file, {devices} devices here; "
                            "Run(any_devices=True) sets those on both sides")
         if torch is not None:
-            checked_generator_state(state["torch"])
+            checked_generator_state(state["torch"], torch.default_generator)
         if "python" in state:
             random.Random().setstate(state["python"])
 

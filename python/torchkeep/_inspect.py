@@ -3,12 +3,19 @@
 import collections
 import collections.abc
 import html
+import itertools
 import os
 
 from . import _core
-from ._opaque import Opaque, is_namespace
+from ._errors import printable
+from ._opaque import REPRESENTED, Opaque, is_namespace
 
 _MAX_ENTRIES = 12  # of one container, in a repr
+_MAX_LINE = 200  # characters of an object in it
+_MAX_TEXT = 60  # characters of one value in it
+_MAX_KEY = 1000  # characters of one key in a path
+_MAX_DEPTH = 1000  # steps of a path; a deeper one shows
+_MAX_STEPS = 32  # the last of them
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -38,7 +45,7 @@ class ObjectInfo:
         self.parts = parts
 
     def __repr__(self):
-        return f"<{self.name}>"
+        return f"<{_legible(self.name)}>"
 
 
 class TensorInfo:
@@ -80,46 +87,102 @@ class TensorInfo:
     def __repr__(self):
         kind = "Parameter" if self.is_parameter else "Tensor"
         device = "" if self.device == "cpu" else f" {self.device}"
-        return f"{kind} {self.dtype} {list(self.shape)}{device}"
+        return f"{kind} {self.dtype} {list(self.shape)}{_legible(device)}"
+
+
+def _cut(text, limit):
+    return text if len(text) <= limit else text[:limit - 3] + "..."
+
+
+def _legible(text, limit=_MAX_TEXT):
+    """The start of a string, on one line and fit for any stream."""
+    text = printable(_cut(text[:limit + 1], limit))
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _plain(value):
+    """The repr of a value that holds no others, cut: of a long one, only the start is looked at. None for others."""
+    if isinstance(value, Named):
+        return _legible(value)
+    if isinstance(value, (str, bytes, bytearray)):
+        return _cut(repr(value[:_MAX_TEXT]), _MAX_TEXT)
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"int of {value.bit_length()} bits"
+    if value is None or isinstance(value, (bool, int, float, complex, TensorInfo, ObjectInfo)):
+        return _cut(repr(value), _MAX_TEXT)
+    return None
+
+
+def _inline(value):
+    """A short tuple, list or set of plain values on one line; None when it is not."""
+    if not isinstance(value, (list, tuple, set, frozenset)) or len(value) > 6:
+        return None
+    parts = [_plain(part) for part in value]
+    if None in parts or any(isinstance(part, (TensorInfo, ObjectInfo)) for part in value):
+        return None
+    text = ", ".join(parts)
+    if isinstance(value, list):
+        return f"[{text}]"
+    if isinstance(value, tuple):
+        return f"({text},)" if len(parts) == 1 else f"({text})"
+    return f"{type(value).__name__}({{{text}}})" if parts else f"{type(value).__name__}()"
 
 
 def _one_line(value):
-    if isinstance(value, (TensorInfo, ObjectInfo, Named, Opaque)):
-        return repr(value)
+    if isinstance(value, Opaque):
+        return _legible(repr(value), _MAX_LINE)
+    text = _plain(value) or _inline(value)
+    if text is not None:
+        return text
     if is_namespace(value):
         return f"{type(value).__name__} of {len(vars(value))}"
-    if isinstance(value, collections.abc.Mapping):
-        return f"{type(value).__name__} of {len(value)}"
-    if isinstance(value, (list, tuple, set, frozenset, collections.deque)):
-        plain = all(isinstance(part, (int, float, str, type(None))) for part in value)
-        if plain and len(value) <= 6:
-            return repr(value)
-        return f"{type(value).__name__} of {len(value)}"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if type(value) in REPRESENTED:
+        return _legible(repr(value))
+    return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else _legible(type(value).__name__)
 
 
 def _parts(value):
-    """(step, part) of what is inside, or None for a leaf."""
+    """(how many there are, an iterable of steps and parts) of what is inside."""
     if isinstance(value, collections.abc.Mapping):
-        return value.items()
+        return len(value), value.items()
     if isinstance(value, (list, tuple, collections.deque)):
-        return enumerate(value)
+        return len(value), enumerate(value)
     if isinstance(value, Opaque):
-        return ((step, part) for step, part in value.parts() if part is not None)
-    return vars(value).items() if is_namespace(value) else None
+        parts = [(step, part) for step, part in value.parts() if part is not None]
+        return len(parts), parts
+    return (len(vars(value)), vars(value).items()) if is_namespace(value) else (0, ())
 
 
 def _children(value):
-    is_short = isinstance(value, (list, tuple, collections.deque)) and " of " not in _one_line(value)
-    return [] if is_short else list(_parts(value) or ())
+    """(how many there are, an iterator over keys and values) of what is shown on lines of its own."""
+    if isinstance(value, (list, tuple)) and _inline(value) is not None:
+        return 0, iter(())
+    count, parts = _parts(value)
+    return count, iter(parts)
+
+
+def _key_text(key, limit=_MAX_KEY):
+    """A key as a step of a path: a str as it is, another as its repr."""
+    return _cut(key, limit) if isinstance(key, str) else _one_line(key)
+
+
+def _path_text(place):
+    """The steps (parent, key, depth) from the root, joined by dots; of more than a thousand the last ones."""
+    if place is None:
+        return ""
+    shortened = place[2] > _MAX_DEPTH
+    steps = []
+    while place is not None and not (shortened and len(steps) == _MAX_STEPS):
+        steps.append(_key_text(place[1]))
+        place = place[0]
+    return ("...." if shortened else "") + ".".join(reversed(steps))
 
 
 class Checkpoint(collections.abc.Mapping):
     """What is in a checkpoint file, as a mapping; `print` shows it as a tree. Made by `torchkeep.inspect`."""
 
     def __init__(self, path):
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         #: Plain Python data with a TensorInfo for every tensor.
         self.content = _core.look(self.path)
 
@@ -143,17 +206,17 @@ class Checkpoint(collections.abc.Mapping):
 
     def tensors(self):
         """Every tensor with its key path, in order; what is in a shared container, once."""
-        stack, seen = [("", self.content)], set()
+        stack, seen = [(None, self.content)], set()
         while stack:
-            path, value = stack.pop()
+            place, value = stack.pop()
             if isinstance(value, TensorInfo):
-                yield path, value
-            children = _parts(value)
-            if children is None or id(value) in seen:
+                yield _path_text(place), value
+            count, children = _parts(value)
+            if count == 0 or id(value) in seen:
                 continue
             seen.add(id(value))
-            prefix = path + "." if path else ""
-            stack.extend(reversed([(f"{prefix}{key}", child) for key, child in children]))
+            depth = 1 if place is None else place[2] + 1
+            stack.extend(reversed([((place, key, depth), child) for key, child in children]))
 
     def _total(self):
         storages, nbytes = set(), 0
@@ -163,23 +226,30 @@ class Checkpoint(collections.abc.Mapping):
             if tensor.storage not in storages:
                 storages.add(tensor.storage)
                 nbytes += tensor.nbytes
-        return f"{os.path.basename(self.path)}: {count} tensor{'s' * (count != 1)}, {_size(nbytes)}"
+        return f"{_legible(os.path.basename(self.path), 260)}: {count} tensor{'s' * (count != 1)}, {_size(nbytes)}"
 
     def _lines(self):
         """(depth, key, text) of the shown entries."""
-        def shown(value, depth, seen):
-            if depth > 3 or id(value) in seen:
-                return
-            children = _children(value)
-            for key, child in children[:_MAX_ENTRIES]:
-                yield depth, str(key), _one_line(child)
-                yield from shown(child, depth + 1, seen | {id(value)})
-            if len(children) > _MAX_ENTRIES:
-                yield depth, "...", f"{len(children) - _MAX_ENTRIES} more"
+        seen = set()
 
-        if not _children(self.content):
+        def shown(value, depth):
+            if depth > 3:
+                return
+            if id(value) in seen:
+                yield depth, "...", "shown above"
+                return
+            seen.add(id(value))
+            count, children = _children(value)
+            for key, child in itertools.islice(children, _MAX_ENTRIES):
+                yield depth, _legible(_key_text(key, _MAX_TEXT)), _one_line(child)
+                if _children(child)[0]:
+                    yield from shown(child, depth + 1)
+            if count > _MAX_ENTRIES:
+                yield depth, "...", f"{count - _MAX_ENTRIES} more"
+
+        if not _children(self.content)[0]:
             yield 0, "", _one_line(self.content)
-        yield from shown(self.content, 0, frozenset())
+        yield from shown(self.content, 0)
 
     def __repr__(self):
         lines = [self._total()]
@@ -207,4 +277,4 @@ def verify(path, *, progress=False):
     from ._progress import bar
 
     with bar(progress, "verifying", path) as move:
-        _core.verify(os.fspath(path), move)
+        _core.verify(path, move)

@@ -42,7 +42,7 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
     """
     if not objects:
         raise InvalidArgumentError("expected objects to load into: load_into(path, model=model, ...)")
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     context = _state.Context(_warn)
     adapters = {name: _state.adapter_for(name, thing, context) for name, thing in objects.items()}
     with bar(progress, "loading", path) as move:

@@ -58,13 +58,15 @@ class Opaque:
     def _content(self):
         """Its parts, as long as they are short and no containers of containers."""
         def is_plain(value):
-            return isinstance(value, (str, int, float, bool, bytes, type(None)))
+            if isinstance(value, (str, bytes)):
+                return len(value) <= _MAX_SHOWN
+            return value is None or isinstance(value, (float, bool)) or isinstance(value, int) and value.bit_length() < 200
 
         if self.args and len(self.args) <= 4 and all(map(is_plain, self.args)) and not self.state:
             text = ", ".join(map(repr, self.args))
             return f" made from ({text})" if len(text) <= _MAX_SHOWN else ""
         names = self.state if isinstance(self.state, dict) else self.dict_items
-        text = ", ".join(str(name) for name in list(names)[:5] if isinstance(name, (str, int)))
+        text = ", ".join(name[:_MAX_SHOWN] for name in list(names)[:5] if isinstance(name, str))
         more = ", ..." if len(names) > 5 else ""
         return f" with {text}{more}" if text and len(text) <= _MAX_SHOWN else ""
 
@@ -102,6 +104,11 @@ def _of(make):
 _PATHS = {"PurePosixPath": pathlib.PurePosixPath, "PureWindowsPath": pathlib.PureWindowsPath,
           "PosixPath": pathlib.Path if isinstance(pathlib.Path(), pathlib.PosixPath) else pathlib.PurePosixPath,
           "WindowsPath": pathlib.Path if isinstance(pathlib.Path(), pathlib.WindowsPath) else pathlib.PureWindowsPath}
+
+# Classes whose repr says all of it in bounded time.
+REPRESENTED = {type(pathlib.Path()), pathlib.PurePosixPath, pathlib.PureWindowsPath, datetime.date, datetime.datetime,
+               datetime.time, datetime.timedelta, datetime.timezone, decimal.Decimal, fractions.Fraction, uuid.UUID}
+
 
 def is_namespace(value):
     """Whether it is an object with attributes that stands for data."""

@@ -36,9 +36,9 @@ class Optimizer(Adapter):
         groups = [[known.get(id(parameter)) for parameter in group["params"]] for group in self.optimizer.param_groups]
         return None if any(name is None for names in groups for name in names) else groups
 
-    def untracked(self):
-        """What the optimizer trains and nothing that is tracked has, in words."""
-        known = self.context.parameter_names()
+    def untracked(self, tensors=()):
+        """What the optimizer trains and neither anything that is tracked nor `tensors` (ids) has, in words."""
+        known = {*self.context.parameter_names(), *tensors}
         return [f"parameter {i} of group {g}, shape {list(parameter.shape)}"
                 for g, group in enumerate(self.optimizer.param_groups) for i, parameter in enumerate(group["params"])
                 if id(parameter) not in known]

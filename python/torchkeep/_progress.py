@@ -5,6 +5,8 @@ import os
 import sys
 import time
 
+from ._errors import printable
+
 
 @contextlib.contextmanager
 def bar(wanted, verb, path):
@@ -14,7 +16,7 @@ def bar(wanted, verb, path):
     elif callable(wanted):
         yield wanted
     else:
-        label = f"{verb} {os.path.basename(os.fspath(path))}"
+        label = f"{verb} {printable(os.path.basename(os.fsdecode(path)))}"
         with _tqdm_bar(label) or _plain_bar(label) as move:
             yield move
 

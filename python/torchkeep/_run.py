@@ -10,19 +10,21 @@ import warnings
 import weakref
 from collections.abc import Mapping
 
-from . import _core, _state
+from . import _batches, _core, _state
 from ._accumulation import Accumulation
 from ._adapter import outside
 from ._errors import InvalidArgumentError
 from ._gate import Gates
 from ._generators import Generators
+from ._reminders import OptimizerWatch, moves, tracked_tensors
 from ._signals import StopSignals
 from ._values import Value, Values
 
 logger = logging.getLogger("torchkeep")
 
 _FRONT_ENTRIES = ("rng", "gradients")
-_CHOICES = {"best": ("min", "max"), "proof": ("hash", "counters"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader")}
+_CHOICES = {"best": ("min", "max"), "resume": ("if_any", "required", "never"), "role": ("writer", "reader"),
+            "lock": ("required", "if_available"), "proof": ("hash", "counters")}
 
 
 class RunWarning(UserWarning):
@@ -34,7 +36,8 @@ class Event:
     """Something that happened in a run.
 
     `kind` is "cleaned", "started", "resumed", "set_aside", "saved", "save_failed", "pruned", "stop_requested",
-    "finished" or "warning"; `message` is one line for people.
+    "finished" or "warning"; `message` is one line for people. `error`, of "save_failed", is the exception that says why,
+    with the one that led to it as its __cause__.
     """
 
     kind: str
@@ -47,6 +50,7 @@ class Event:
     is_warning: bool
     blocked_seconds: float = 0.0
     staged_bytes: int = 0
+    error: BaseException | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +67,23 @@ class SaveMetrics:
 
 
 def _reporter(on_event):
-    def report(*fields):
-        event = Event(*fields)
-        if on_event is not None:
-            on_event(event)
-        elif event.is_warning:
-            warnings.warn(event.message, RunWarning, stacklevel=outside())
-        else:
-            logger.info(event.message)
+    tell = on_event if on_event is not None else _tell_by_default
+    return lambda *fields: tell(Event(*fields))
 
-    return report
+
+def _tell_by_default(event):
+    """Warnings go to `warnings`, and to the logger "torchkeep" where logging is set up. The start, a stop and the end are
+    a line each: of that logger where it lets them through, else on stderr. The rest is for the logger alone."""
+    logs = logger.hasHandlers()
+    if event.is_warning:
+        if logs:
+            level = logging.ERROR if event.kind == "save_failed" else logging.WARNING
+            logger.log(level, event.message, exc_info=event.error)
+        warnings.warn(event.message, RunWarning, stacklevel=outside())
+    elif event.kind in ("saved", "pruned") or (logs and logger.isEnabledFor(logging.INFO)):
+        logger.info(event.message)
+    elif sys.stderr is not None:
+        sys.stderr.write(f"torchkeep: {event.message}\n")
 
 
 class Run:
@@ -86,7 +97,8 @@ class Run:
 
     Killed at any moment, the same program started again continues at the last checkpoint, bit for bit. SIGTERM, SIGINT
     and SIGUSR1 make the next finish_step() save and end the loop; `raise SystemExit(run.exit_code())` then tells the
-    script around the program to run it again. A save that fails is a warning, never an exception. Saves are written by
+    script around the program to run it again. A save that fails is a warning, and training goes on; when saving has
+    become impossible, the loop over steps() ends and the end of the `with` block raises. Saves are written by
     a thread of their own while the training goes on; every step of a tracked optimizer passes a gate (the first of its
     step pre-hooks), which copies aside what is not written yet. All calls come from one thread.
 
@@ -94,9 +106,11 @@ class Run:
         directory: made when missing, and locked: one process writes.
         save_every: save every so many steps; 0: not by steps.
         save_seconds: save when so many seconds have passed; 0: not by time, unless save_every is 0 too: then 600.
+        save_on_best: save also whenever best_metric is better than at every step before; keep_best is at least 1 then.
         keep_last: keep the newest so many checkpoints; 0: all. The newest and pinned ones always stay.
         keep_every: keep every checkpoint whose step is a multiple of this.
-        keep_best, best_metric, best: keep so many with the best value of this metric; best is "min" or "max".
+        keep_best, best_metric, best: keep so many with the best value of this metric; best is "min" or "max". Only steps
+            that are saved count: see save_on_best.
         resume: "if_any", "required" (no checkpoint is an error) or "never" (a checkpoint is an error).
         role: "writer", or "reader": resumes and never writes, for the other ranks of a job.
         may_be_missing: names that a checkpoint may lack because they are tracked only since.
@@ -106,38 +120,43 @@ class Run:
         signals: handle SIGTERM, SIGINT and SIGUSR1 (in the main thread).
         durable: wait for the disk.
         read_back: read every checkpoint back and check each checksum before its name appears.
-        stop_after_failures: stop after so many failed saves in a row; 0: never.
+        stop_after_failures: stop after so many failed saves in a row, for nothing of it would be left; 0: never.
         verify_first: resume() checks a checkpoint whole before the first byte is changed: twice the reading.
         background: write checkpoints while the training goes on; False: finish_step() returns when the file is there.
         staging_limit: bytes that a save may copy aside at once; beyond, the training waits. None: a quarter of the
             memory that this process may use (the machine's, or its cgroup's).
+        lock: "required", or "if_available": on a file system without locks (some network and user-space ones) write too;
+            nothing keeps a second process from writing there at the same time then.
         proof: how a save in the background proves that what it wrote is the state at finish_step(). "hash": by a hash
             of the memory that it reads while the training goes on, taken in finish_step(); whatever writes there, a
             checkpoint is that state byte for byte, or is taken again. "counters": by PyTorch's version counters, which
             costs finish_step() nothing and misses writes through `.data`, NumPy and raw pointers.
-        on_event: called with every Event; None: warnings go to `warnings`, the rest to the logger "torchkeep".
+        on_event: called with every Event, when the work of the call that led to it is done; what it raises comes out of
+            that call. None: warnings go to `warnings`; start, stop and end are a line each on stderr; where logging is
+            set up, all of it goes to the logger "torchkeep".
 
     Raises:
         torchkeep.Error: busy (another process writes there), invalid_argument, io.
     """
 
-    def __init__(self, directory, *, save_every=0, save_seconds=0.0, keep_last=3, keep_every=0, keep_best=0,
-                 best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(),
+    def __init__(self, directory, *, save_every=0, save_seconds=0.0, save_on_best=False, keep_last=3, keep_every=0,
+                 keep_best=0, best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(),
                  any_devices=False, rng=True, gradients=False, signals=True, durable=True, read_back=True,
-                 stop_after_failures=0, verify_first=False, background=True, staging_limit=None, proof="hash",
-                 on_event=None):
-        options = {"save_every": save_every, "save_seconds": float(save_seconds), "keep_last": keep_last,
+                 stop_after_failures=5, verify_first=False, background=True, staging_limit=None, lock="required",
+                 proof="hash", on_event=None):
+        options = {"save_every": save_every, "save_seconds": float(save_seconds),
+                   "save_on_best": save_on_best, "keep_last": keep_last,
                    "keep_every": keep_every, "keep_best": keep_best, "best_metric": best_metric, "best": best,
                    "resume": resume, "role": role, "may_be_missing": list(may_be_missing),
                    "any_devices": any_devices, "rng": rng, "gradients": gradients, "durable": durable,
                    "read_back": read_back, "stop_after_failures": stop_after_failures, "verify_first": verify_first,
-                   "background": background, "proof": proof}
+                   "background": background, "lock": lock, "proof": proof}
         if staging_limit is not None:
             options["staging_limit"] = staging_limit
         for name, choices in _CHOICES.items():
             if options[name] not in choices:
                 raise InvalidArgumentError(f"expected {name} to be one of {', '.join(choices)}; found {options[name]!r}")
-        self.directory = os.fspath(directory)
+        self.directory = os.fsdecode(directory)
         self._engine = _core.Engine(self.directory, options, _reporter(on_event))
         self._options = options
         self._context = _state.Context(self._engine_warn())
@@ -146,12 +165,16 @@ class Run:
         self._accumulation = None if gradients else Accumulation()
         self._adapters = {}
         self._warned = set()
-        self._resumed = False
-        self._stepped = False  # since
+        self._completed = False  # what the run itself tracks is tracked
+        self._stepped = False  # a step was finished
+        self._idle = False  # the block of `with` ended and no step was left to be made
         self._total = None  # of steps()
+        self._turn = None  # of the loop over steps(): "begun", then "ended" by finish_step()
+        self._watch = OptimizerWatch(self._adapters, self._modules)
         self._signals = StopSignals(self._engine.request_stop) if signals else None
         self._gates = Gates(self._before_step())
-        self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._gates, threading.get_ident())
+        self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._watch, self._gates,
+                                        threading.get_ident())
 
     # ---- tracking
 
@@ -213,15 +236,16 @@ class Run:
 
         steps() calls it. Damaged newer checkpoints are set aside, kept and reported. Raises torchkeep.Error: mismatch
         (all that does not fit, in one list, before anything was changed), corrupt (all checkpoints are damaged),
-        not_found, invalid_argument.
+        not_found, invalid_argument. After an error it can be called again.
         """
         torch = sys.modules.get("torch")
         self._engine.add_provenance({**({"pytorch": str(torch.__version__)} if torch else {}), "language": "Python",
                                      "python": platform.python_version()})
-        if self._adapters and not self._resumed:
+        if self._adapters and not self._completed:
             self._track_generators_and_gradients()
-        for message in self._completeness():
-            self._engine.warn(message)
+            self._completed = True
+            for message in self._completeness():
+                self._engine.warn(message)
         tracked = _state.recorded(self._adapters)
         self._engine.on_provenance(lambda provenance: self._context.note({}, provenance))
         step = self._engine.resume()
@@ -229,11 +253,10 @@ class Run:
         kept = {name: {**own, **{key: value for key, value in self._context.recorded.get(name, {}).items()
                                  if key == "hyperparameters"}} for name, own in tracked.items()}
         self._engine.add_provenance({"tracked": kept})
-        self._resumed = True
-        if self._options["rng"] and torch is not None and step > 0:
-            for adapter in self._adapters.values():
-                if isinstance(adapter, _state.Sampler):
-                    adapter.sampler._rng = torch.get_rng_state()
+        if self._options["role"] == "writer":
+            self._watch.open()
+        if torch is not None:
+            _batches.continued(self._adapters.values(), step > 0 and self._options["rng"], self._engine_warn())
         return step
 
     def _track_generators_and_gradients(self):
@@ -250,28 +273,49 @@ class Run:
     def steps(self, total):
         """Yields the number of steps already done, from where the run continues up to total - 1, like
         range(start, total); ends early when a stop was asked for. Call finish_step() once in the loop's body."""
-        if not self._resumed:
+        if not self._engine.resumed:
             self.resume()
         self._total = total
-        while self._engine.step < total and not self._engine.stopping:
-            step = self._engine.step
-            yield step
-            if self._engine.step == step and not self._engine.stopping:
-                raise InvalidArgumentError("call run.finish_step() once in the body of the loop over run.steps()")
+        try:
+            while self._engine.step < total and not self._engine.stopping:
+                step = self._engine.step
+                self._turn = "begun"
+                self._engine.begin_step()
+                yield step
+                if self._turn == "begun" and not self._engine.stopping:
+                    raise InvalidArgumentError("call run.finish_step() once in the body of the loop over run.steps()")
+        finally:
+            self._turn = None
 
     def finish_step(self, step=None, /, **metrics):
-        """Notes that a step is done: logs its metrics (numbers, texts, tensors of one element); saves when that is due
+        """Notes that a step is done: logs its metrics (numbers, strings, tensors of one element); saves when that is due
         or a stop was asked for. `step` is the number of steps done; left out, one more than before."""
-        self._warn_of_samplers()
+        self._engine.require_turn()
+        before = self._engine.step
+        if self._turn == "ended":
+            raise InvalidArgumentError("finish_step() was called a second time in one turn of the loop over run.steps(), "
+                                       "which counts one step a turn: call it once, at the end of the body, or write the "
+                                       "loop as `while run.step < total and not run.stopping:` after run.resume()")
+        if "step" in metrics:
+            raise InvalidArgumentError("the number of the step is an argument without a name: run.finish_step(3, loss=loss)")
+        plain = {name: _plain(name, value) for name, value in metrics.items()}
+        for message in (*self._unattended_samplers(), *self._watch.finish_step()):
+            self._engine.warn(message)
         if self._accumulation is not None:
             self._accumulation.finish({name: one.optimizer for name, one in self._adapters.items()
                                        if isinstance(one, _state.Optimizer)})
-        self._stepped = True
-        plain = {name: _plain(value) for name, value in metrics.items()}
-        self._engine.finish_step(self._engine.step + 1 if step is None else step, plain)
+        number = before + 1 if step is None else step
+        try:
+            self._engine.finish_step(number, plain)
+        finally:
+            if self._engine.step > before:
+                self._stepped = True
+                self._turn = self._turn and "ended"
 
     def save_now(self):
-        """Saves the state after the last finished step; False when that failed (an event says why), and for a reader."""
+        """Saves the state after the last finished step and waits for it; True when it is saved, now or before: the
+        checkpoint of a step is never written anew. False when that failed (an event says why), in the middle of a step
+        (then its finish_step() saves), and for a reader."""
         return self._engine.save_now()
 
     def wait(self):
@@ -284,11 +328,13 @@ class Run:
         return None if metrics is None else SaveMetrics(*metrics)
 
     def finish(self):
-        """Saves the last state, unless that is done, and notes that training is over (unless a stop was asked for)."""
-        self._engine.finish()
+        """Saves the last state, unless that is done, and notes that training is over: unless a stop was asked for before
+        the last step of steps(). In the middle of a step nothing is saved, and a warning says so."""
+        self._engine.finish(self._is_complete)
 
     def request_stop(self):
         """Makes the next finish_step() save and end the loop, as SIGTERM does."""
+        self._engine.step  # raises on a closed run
         self._engine.request_stop(0)
 
     @property
@@ -307,8 +353,9 @@ class Run:
         return self._now("finished")
 
     def exit_code(self):
-        """For the script around the program: 0 finished, 75 run me again, 74 the last state is not saved."""
-        return self._now("exit_code")
+        """For the script around the program: 0 finished (also when the block of `with` came to its end and had no step left
+        to make), 75 run me again, 74 the last state is not saved."""
+        return 0 if self._idle else self._now("exit_code")
 
     def _now(self, name):
         return getattr(self._engine, name) if self._closer.alive else self._ended[name]
@@ -331,16 +378,28 @@ class Run:
         return self
 
     def __exit__(self, kind, error, trace):
-        """Without an exception: finish(), unless the loop over steps() was left early, which only saves. With one: begins
-        no save, for the state may be in the middle of a step, but lets the one under way come to its end."""
+        """Without an exception: finish(), unless the loop over steps() was left early, which only saves; then raises
+        torchkeep.Error (io) when saving has become impossible, so that no training ends well without a checkpoint. With
+        one: begins no save, for the state may be in the middle of a step, but lets the one under way come to its end."""
         try:
-            if kind is None and self._stepped and self._closer.alive:
-                if self._total is None or self._engine.step >= self._total:
-                    self._engine.finish()
-                elif not self._engine.stopping:
-                    self._engine.save_now()
+            if kind is None and self._closer.alive and self._engine.resumed:
+                self._conclude()
         finally:
             self.close()
+
+    def _conclude(self):
+        if self._is_complete or (self._total is None and self._stepped):
+            self.finish()
+        elif self._stepped:
+            if not self._engine.stopping:
+                self._engine.save_last()
+        elif self._total is None:  # a loop of the program's own that had nothing left to do
+            self._idle = self._engine.step > 0 and not self._engine.stop_requested
+        self._engine.require_saved()
+
+    @property
+    def _is_complete(self):
+        return self._total is not None and self._engine.step >= self._total
 
     def __repr__(self):
         tracked = ", ".join(self._adapters) or "nothing"
@@ -352,7 +411,7 @@ class Run:
         adapters = self._adapters.items()
         optimizers = [(name, one) for name, one in adapters if isinstance(one, _state.Optimizer)]
         for name, one in optimizers:
-            unknown = one.untracked()
+            unknown = one.untracked(tracked_tensors(self._adapters))
             if unknown:
                 count = "a parameter" if len(unknown) == 1 else f"{len(unknown)} parameters"
                 yield (f"optimizer '{name}' trains {count} that are in no tracked module, so their values will not be "
@@ -364,19 +423,18 @@ class Run:
                 yield ("the generators are not saved (rng=False), so a resumed run drops other elements in "
                        f"{', '.join(droppers)}")
         scheduled = [f"'{name}'" for name, one in optimizers
-                     if any("initial_lr" in group for group in one.optimizer.param_groups)]
-        schedulers = sum(isinstance(one, _state.Scheduler) for _, one in adapters)
-        if len(scheduled) > schedulers:
-            tracked = "no scheduler is tracked" if schedulers == 0 else f"only {schedulers} tracked"
-            yield (f"{', '.join(scheduled)} has an initial_lr, so a scheduler moves its learning rate, but {tracked}: its "
-                   "position will not be saved")
+                     if any("initial_lr" in group for group in one.optimizer.param_groups)
+                     and not any(moves(other, one.optimizer) for other in self._adapters.values())]
+        if scheduled:
+            yield (f"{', '.join(scheduled)} has an initial_lr, so a scheduler moves its learning rate, but no scheduler is "
+                   "tracked that does: its position will not be saved")
 
-    def _warn_of_samplers(self):
+    def _unattended_samplers(self):
         for name, one in self._adapters.items():
             if isinstance(one, _state.Sampler) and one.sampler.is_unattended and name not in self._warned:
                 self._warned.add(name)
-                self._engine.warn(f"'{name}' drew samples, but nobody says which were used, so its saved position stands "
-                                  "still: loop over torchkeep.batches(loader), or call sampler.advance(n)")
+                yield (f"'{name}' drew samples, but nothing says which were used, so its saved position stands still: loop "
+                       "over torchkeep.batches(loader), or call sampler.advance(n)")
 
 
 def _named(arguments):
@@ -387,8 +445,9 @@ def _named(arguments):
     raise InvalidArgumentError(f"track() takes objects by their names in the checkpoint: write run.track({names})")
 
 
-def _close(engine, signals, gates, thread):
-    """For close(), for a run that nobody holds any more, and for the end of the program."""
+def _close(engine, signals, watch, gates, thread):
+    """For close(), for a run that is no longer held, and for the end of the program."""
+    watch.close()
     gates.remove()
     try:
         if threading.get_ident() == thread:  # and not that of some garbage collection
@@ -398,14 +457,20 @@ def _close(engine, signals, gates, thread):
             engine.close()
         finally:
             if signals is not None:
-                signals.remove()
+                signals.close()
 
 
-def _plain(value):
+def _plain(name, value):
     if isinstance(value, (bool, int, float, str, type(None))) and type(value).__module__ == "builtins":
         return value
     item = getattr(value, "item", None)  # a tensor or a NumPy number
-    return value if item is None else item()
+    if item is None:
+        return value
+    count = value.numel() if hasattr(value, "numel") else getattr(value, "size", 1)
+    if count != 1:
+        raise InvalidArgumentError(f"the metric '{name}' is a {type(value).__name__} of shape {tuple(value.shape)}: expected "
+                                   f"a number or a tensor of one element, such as {name}.mean()")
+    return item()
 
 
 # ---- the directory, for everybody
@@ -421,19 +486,19 @@ class CheckpointFile:
 
 def checkpoints(directory):
     """The checkpoints in a run directory, oldest first."""
-    return [CheckpointFile(*one) for one in _core.list_checkpoints(os.fspath(directory))]
+    return [CheckpointFile(*one) for one in _core.list_checkpoints(directory)]
 
 
 def find_checkpoint(directory, name="last", *, metric=None, best="min"):
     """The path of a checkpoint: "last", "best" (by the run's best_metric, or by `metric` and `best`), or a step."""
-    return _core.find_checkpoint(os.fspath(directory), str(name), metric, best)
+    return _core.find_checkpoint(directory, str(name), metric, best)
 
 
 def pin(directory, step):
     """Keeps the checkpoint of a step whatever the run's options say, also while it is running."""
-    _core.pin(os.fspath(directory), step)
+    _core.pin(directory, step)
 
 
 def unpin(directory, step):
     """Removes a pin; False when there was none."""
-    return _core.unpin(os.fspath(directory), step)
+    return _core.unpin(directory, step)

@@ -1,9 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Which samples come next, and how to come back to that point."""
+import warnings
+
 from . import _core
-from ._errors import InvalidArgumentError
 
 _GOLDEN = 0x9E3779B97F4A7C15
+_MASK = 2**64 - 1
+
+
+def mixed(*numbers):
+    """A seed that depends on every bit of these numbers (SplitMix64's finaliser after each)."""
+    state = 0
+    for number in numbers:
+        state = (state ^ number) + _GOLDEN & _MASK
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
+        state ^= state >> 31
+    return state
+
+
+class Place(int):
+    """A sample's number that also says with which `seed` a worker fetches the batch that it begins."""
 
 
 class ResumableSampler:
@@ -31,10 +48,19 @@ class ResumableSampler:
     def __init__(self, data, *, shuffle=True, seed=0, shard=0, shards=1, drop_uneven=False):
         size = data if isinstance(data, int) else len(data)
         self._core = _core.Sampler(size, shuffle, seed, shard, shards, drop_uneven)
+        self._shard, self._shards = shard, shards
         self._length = size // shards + (size % shards != 0 and not drop_uneven)
         self._outstanding = 0  # drawn and not used yet
         self._has_begun = False  # _begin() was called for the iterator to come
-        self._rng = None  # the default generator's state, to be put back when a loader begins after a resume
+        self._kept = None  # generators to be put back before the first sample is drawn
+        self._begun_at = 0  # the position where the loop over the epoch, or over the rest of it, began
+        self._drawn = 0  # since
+        self._mark = False  # samples go to workers that seed themselves
+        self._in_loop = False  # over batches()
+        self._told_end = False  # `remaining` told the loop that the epoch is over
+        self._left_rest = False  # the rest of an epoch after a resume was left before its end
+        self._said = set()
+        self._warn = None  # the run's
 
     def __len__(self):
         """Samples of a whole epoch in this shard."""
@@ -45,14 +71,29 @@ class ResumableSampler:
         if not self._has_begun:
             self._begin()
         self._has_begun = False
-        self._put_rng_back()
+        self._put_back()
         while (sample := self._core.take_one()) is not None:
             self._outstanding += 1
-            yield sample
+            yield self._placed(sample) if self._mark else sample
+            self._drawn += 1
+
+    def _placed(self, sample):
+        place = Place(sample)
+        state = self._core.state_dict()
+        position = self._begun_at + self._shard + self._drawn * self._shards
+        place.seed = mixed(state["seed"], state["epoch"], position)
+        return place
 
     def _begin(self):
         self._core.reset()
-        self._outstanding = 0
+        self._outstanding = self._drawn = 0
+        self._told_end = False
+        self._begun_at = self._core.state_dict()["position"]
+
+    @property
+    def _used_before(self):
+        """Samples of this epoch that this shard used before the loop over the rest of it began."""
+        return -(-self._begun_at // self._shards)
 
     def advance(self, count):
         """The loop used the next `count` samples that were drawn."""
@@ -74,8 +115,11 @@ class ResumableSampler:
 
     @property
     def remaining(self):
-        """Samples of this epoch that this shard has not used yet."""
-        return self._core.remaining
+        """Samples of this epoch that this shard has not used yet. Where a loop over batches() sees 0 here, it knows that
+        this is the epoch's last batch, and a checkpoint of this step is of the next epoch's beginning."""
+        left = self._core.remaining
+        self._told_end = self._told_end or (left == 0 and self._in_loop)
+        return left
 
     @property
     def is_unattended(self):
@@ -84,89 +128,27 @@ class ResumableSampler:
 
     def state_dict(self):
         """{"order", "size", "seed", "epoch", "position"}."""
-        return self._core.state_dict()
+        state = self._core.state_dict()
+        return {**state, "epoch": state["epoch"] + 1, "position": 0} if self._told_end else state
 
     def load_state_dict(self, state):
         """Continues where `state` was taken, with its seed. Raises torchkeep.Error (mismatch) for another data set."""
         self._core.load_state_dict(state)
         self._outstanding = 0
-        self._has_begun = False
+        self._has_begun = self._told_end = self._left_rest = False
 
-    def _put_rng_back(self):
-        # Making a DataLoader's iterator draws from the default generator. The run that was not interrupted made it
-        # earlier; after a resume that draw must not count.
-        if self._rng is not None:
-            import torch
+    def _keep(self, generators):
+        """Making a DataLoader's iterator draws from generators. The run that was not interrupted made it earlier; after a
+        resume that draw must not count: `generators` are put back before the first sample is drawn."""
+        self._kept = generators
 
-            torch.set_rng_state(self._rng)
-            self._rng = None
+    def _put_back(self):
+        if self._kept is not None:
+            self._kept.put_back()
+            self._kept = None
 
-
-class Batches:
-    """See batches()."""
-
-    def __init__(self, loader, sampler=None):
-        self.loader = loader
-        self.sampler = sampler if sampler is not None else _sampler_of(loader)
-        self._batch_size = _batch_size_of(loader)
-        if getattr(loader, "in_order", True) is False:
-            raise InvalidArgumentError("a loader with in_order=False gives batches in no fixed order, so no position "
-                                       "can be saved; leave it True")
-
-    def __len__(self):
-        return len(self.loader)
-
-    def __iter__(self):
-        sampler = self.sampler
-        for batch in self._begin():
-            # The loop has it now, however many more the loader's workers have fetched.
-            sampler.advance(min(self._batch_size, sampler._outstanding))
-            yield batch
-
-    def _begin(self):
-        """An iterator whose making leaves the generators alone: workers are seeded by the sampler's seed and epoch, so
-        that they are seeded alike after a resume."""
-        import torch
-
-        generator = getattr(self.loader, "generator", None) or torch.default_generator
-        state = generator.get_state()
-        self.sampler._begin()
-        self.sampler._has_begun = True
-        self.sampler._rng = None
-        position = self.sampler.state_dict()
-        generator.manual_seed((position["seed"] * _GOLDEN + position["epoch"]) % 2**63)
-        try:
-            return iter(self.loader)
-        finally:
-            generator.set_state(state)
-
-
-def batches(loader, sampler=None):
-    """The batches of one epoch of a DataLoader that was made with a ResumableSampler:
-
-        for batch in torchkeep.batches(loader):
-            ...
-            run.finish_step(loss=loss)
-
-    A batch counts as used from the moment the loop has it, however many the workers fetched ahead. After a resume the
-    loop continues in the middle of the epoch. Making the loader's iterator draws nothing from the random generators.
-    """
-    return Batches(loader, sampler)
-
-
-def _sampler_of(loader):
-    for sampler in (getattr(loader, "sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None)):
-        if isinstance(sampler, ResumableSampler):
-            return sampler
-    raise InvalidArgumentError("expected a DataLoader made with sampler=torchkeep.ResumableSampler(...)")
-
-
-def _batch_size_of(loader):
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    if batch_sampler is None:
-        return 1  # no batches: every item is a sample
-    size = getattr(batch_sampler, "batch_size", None)
-    if size is None:
-        raise InvalidArgumentError(f"a {type(batch_sampler).__name__} does not say how large its batches are; loop over "
-                                   "the loader itself and call sampler.advance(n)")
-    return size
+    def _say(self, message):
+        """Warns of something that will not be exact, once: through the run that tracks this sampler, if there is one."""
+        if message not in self._said:
+            self._said.add(message)
+            (self._warn or warnings.warn)(message)

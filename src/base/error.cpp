@@ -5,24 +5,25 @@
 #include <system_error>
 
 #include <torchkeep/base/error.h>
+#include <torchkeep/base/printable.h>
 
 namespace torchkeep {
 namespace {
 
 std::string describe(const std::string& message, const Where& where) {
-  std::string text = where.file;
+  std::string text = printable(where.file);
   const auto add = [&text](std::string_view part) {
     if (!text.empty()) text += ": ";
     text += part;
   };
-  if (!where.record.empty()) add(where.record);
+  if (!where.record.empty()) add(printable(where.record));
   if (where.offset) {
     if (text.empty())
       add(fmt::format("at byte {}", *where.offset));
     else
       text += fmt::format(" at byte {}", *where.offset);
   }
-  if (!where.key.empty()) add(fmt::format("key '{}'", where.key));
+  if (!where.key.empty()) add(fmt::format("key '{}'", printable(where.key)));
   add(message);
   return text;
 }
@@ -52,7 +53,7 @@ std::string_view to_string(Code code) noexcept {
 }
 
 Error::Error(Code code, std::string message, Where where)
-    : std::runtime_error(describe(message, where)),
+    : std::runtime_error(describe(message = printable(message, Lines::keep), where)),
       code_(code),
       message_(std::move(message)),
       where_(std::move(where)) {}
@@ -63,12 +64,18 @@ Error Error::at(const Where& where) const {
   if (merged.record.empty()) merged.record = where.record;
   if (!merged.offset) merged.offset = where.offset;
   if (merged.key.empty()) merged.key = where.key;
-  return Error(code_, message_, std::move(merged)).with_errno(errno_);
+  return Error(code_, message_, std::move(merged)).with_errno(errno_).caused_by(cause_);
 }
 
 Error Error::with_errno(int error_number) const {
   Error error = *this;
   error.errno_ = error_number;
+  return error;
+}
+
+Error Error::caused_by(std::exception_ptr cause) const {
+  Error error = *this;
+  error.cause_ = std::move(cause);
   return error;
 }
 

@@ -47,7 +47,10 @@ void save_plan(Plan plan, const std::string& path, const SaveOptions& options, c
     if (options.consent) options.consent();
   };
   publish(fs, path, fill,
-          {.durable = options.durable, .size = plan.file_size, .write_path = write_path(options, plan.file_size)});
+          {.durable = options.durable,
+           .size = plan.file_size,
+           .write_path = write_path(options, plan.file_size),
+           .replace_link = options.replace_link});
 }
 
 void stream_plan(Plan plan, const std::function<void(Bytes)>& write) {

@@ -12,6 +12,8 @@
 #include <torchkeep/format/member.h>
 #include <torchkeep/state/walk.h>
 
+#include "folder.h"
+
 namespace torchkeep {
 namespace {
 
@@ -61,6 +63,7 @@ OpenedPath open_bytes(const std::string& path, Fs* chosen) {
 }
 
 OpenedFile open_path(const std::string& path, const LoadOptions& options) {
+  if (auto folder = open_dcp_path(path, options)) return *std::move(folder);
   OpenedPath opened = open_bytes(path, options.fs);
   PtReadOptions read = read_options(options);
   read.open_sibling = std::move(opened.open_sibling);
@@ -100,7 +103,8 @@ Error with_tensors(const Error& error, const OpenedFile& file) {
 
 void check_records(const OpenedFile& file, unsigned threads) {
   try {
-    check_storages(file.records, threads);  // no other format has checksums
+    check_storages(file.records, threads);
+    check_other_storages(file, threads);
   } catch (const Error& error) {
     throw with_tensors(error, file);
   }

@@ -1,19 +1,30 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// verify: a file, checked to the last byte without being loaded.
+// verify: a file or a folder, checked to the last byte without being loaded.
+#include <torchkeep/checkpoint/folder.h>
 #include <torchkeep/format/check.h>
 
 #include "open_path.h"
 #include "threads.h"
 
 namespace torchkeep {
+namespace {
+
+void throw_first(const FileCheck& check) {
+  if (check.error) throw *check.error;
+}
+
+}  // namespace
 
 void verify(const std::string& path, const LoadOptions& options) {
-  const OpenedPath opened = open_bytes(path, options.fs);
-  const FileCheck check = check_file(opened.file, {.limits = options.limits,
-                                                   .unknown_classes = options.unknown_classes,
-                                                   .threads = reading_threads(options.threads),
-                                                   .open_sibling = opened.open_sibling});
-  if (check.error) throw *check.error;
+  CheckOptions checking;
+  checking.limits = options.limits;
+  checking.unknown_classes = options.unknown_classes;
+  checking.threads = reading_threads(options.threads);
+  const auto folder = find_dcp_folder(path, options.fs != nullptr ? *options.fs : posix_fs());
+  if (folder) return throw_first(check_dcp(*folder, checking));
+  OpenedPath opened = open_bytes(path, options.fs);
+  checking.open_sibling = std::move(opened.open_sibling);
+  throw_first(check_file(std::move(opened.file), checking));
 }
 
 }  // namespace torchkeep

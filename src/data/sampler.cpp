@@ -110,7 +110,10 @@ std::size_t ResumableSampler::advance_batch() {
 
 std::vector<std::size_t> ResumableSampler::take(std::size_t count) {
   auto samples = next(count);
-  if (!samples) return {};
+  if (!samples) {
+    state_->loaded = false;  // the loop knows now that this epoch is over: its reset() begins the next one
+    return {};
+  }
   advance(samples->size());
   return std::move(*samples);
 }

@@ -69,7 +69,7 @@ int DirectReads::direct() const noexcept {
     if (!is_local(file_.get())) return;
     // By its descriptor, for by now its name may be another file's.
     const std::string open_file = "/proc/self/fd/" + std::to_string(file_.get());
-    direct_ = Descriptor(retry([&] { return ::open(open_file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC); }));
+    direct_ = Descriptor(retry([&] { return ::open(native(open_file), O_RDONLY | O_DIRECT | O_CLOEXEC); }));
   });
   return direct_.get();
 }

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <optional>
 #include <unistd.h>
 
 #include <torchkeep/files/lock.h>
@@ -27,14 +28,35 @@ std::string describe(const LockAttempt& attempt) {
   return first_line.empty() ? "another process" : std::string(first_line);
 }
 
+/// The lock, or nothing where there are none and none is required.
+std::optional<LockAttempt> attempt_lock(Fs& fs, const std::string& path, const LockRules& rules) {
+  try {
+    return fs.try_lock(path, note_of_this_process());
+  } catch (const Error& error) {
+    if (error.code() != Code::unsupported) throw;
+    if (rules.locking == Locking::if_available) return std::nullopt;
+    throw Error(
+        Code::unsupported,
+        fmt::format("{}, so two processes could write here at once, each removing and replacing the other's "
+                    "files; use a folder on another file system{}{}",
+                    error.message(), rules.if_unsupported.empty() ? "" : ", or see to it that only one writes and ",
+                    rules.if_unsupported),
+        error.where())
+        .with_errno(error.system_error());
+  }
+}
+
 }  // namespace
 
-Lock::Lock(Fs& fs, const std::string& path, std::string_view advice) {
-  LockAttempt attempt = fs.try_lock(path, note_of_this_process());
+Lock::Lock(Fs& fs, const std::string& path, const LockRules& rules) {
+  std::optional<LockAttempt> found = attempt_lock(fs, path, rules);
+  if (!found) return;
+  LockAttempt& attempt = *found;
   if (attempt.lock == nullptr) {
     Where where;
     where.file = path;
-    throw Error(Code::busy, fmt::format("locked by {}{}{}", describe(attempt), advice.empty() ? "" : "; ", advice),
+    throw Error(Code::busy,
+                fmt::format("locked by {}{}{}", describe(attempt), rules.if_busy.empty() ? "" : "; ", rules.if_busy),
                 std::move(where));
   }
   lock_ = std::move(attempt.lock);

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <cerrno>
+#include <fcntl.h>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
 
@@ -45,6 +48,38 @@ auto retry(Call call) {
   Where where;
   where.file = path;
   throw Error::from_errno(error, action, std::move(where));
+}
+
+/// Throws Error (invalid_argument).
+[[noreturn]] void fail_kind(const char* message, const std::string& path, int error = 0);
+/// Throws what `error` of an open() means; a link, folder, pipe or socket where a file is expected by its kind.
+[[noreturn]] void fail_open(int error, std::string_view action, const std::string& path);
+
+FileStatus to_status(const struct stat& info);
+/// The status of an open file. Throws Error (invalid_argument) unless it is a regular one.
+FileStatus require_regular(const Descriptor& file, const std::string& path);
+
+/// The path for a system call. Throws Error (invalid_argument) for one with a NUL, where the system would cut it off.
+inline const char* native(const std::string& path) {
+  if (path.find('\0') == std::string::npos) return path.c_str();
+  fail_kind("expected a path, found one with a NUL byte in it", path);
+}
+
+/// How a file of ours is opened by its name, in a folder where others may have put something else there: a link is not
+/// followed, and the other end of a pipe is not waited for. What was opened is to be looked at (fstat).
+constexpr int kOwnFile = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+
+/// Which file it is, whatever its names.
+struct FileId {
+  dev_t device = 0;
+  ino_t inode = 0;
+  bool operator==(const FileId&) const = default;
+};
+/// The file of an open descriptor; nothing when the system does not say.
+inline std::optional<FileId> identify(const Descriptor& file) {
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) return std::nullopt;
+  return FileId{info.st_dev, info.st_ino};
 }
 
 /// What a lock file that this process holds contains; nothing for any other file. Such a file must not be opened:

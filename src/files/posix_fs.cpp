@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <dirent.h>
 #include <fcntl.h>
+#include <filesystem>
 #include <fmt/format.h>
 #include <limits>
 #include <sys/mman.h>
@@ -26,7 +27,12 @@ namespace {
 
 using posix::Descriptor;
 using posix::fail;
+using posix::fail_kind;
+using posix::fail_open;
+using posix::native;
+using posix::require_regular;
 using posix::retry;
+using posix::to_status;
 
 // Linux cuts one call at 2 GiB less a page, macOS refuses more than INT_MAX.
 constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;
@@ -72,13 +78,15 @@ ssize_t write_uncached(int fd, Bytes bytes, std::uint64_t offset) {
 #endif
 }
 
-/// A second descriptor of the open file, for direct I/O; not valid where that cannot be had.
-Descriptor open_direct([[maybe_unused]] const std::string& path) {
+/// A second descriptor of the open file `file`, for direct I/O; not valid where that cannot be had, or where another
+/// file has its name by now.
+Descriptor open_direct([[maybe_unused]] const std::string& path, [[maybe_unused]] const Descriptor& file) {
 #if defined(__linux__)
-  return Descriptor(retry([&] { return ::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW); }));
-#else
-  return Descriptor();
+  Descriptor direct(
+      retry([&] { return ::open(native(path), O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); }));
+  if (direct.valid() && posix::identify(direct) == posix::identify(file)) return direct;
 #endif
+  return Descriptor();
 }
 
 // ---- helpers
@@ -89,37 +97,6 @@ Descriptor open_direct([[maybe_unused]] const std::string& path) {
   where.file = path;
   where.offset = offset;
   throw Error::from_errno(error, action, std::move(where));
-}
-
-[[noreturn]] void fail_directory(const std::string& path) {
-  Where where;
-  where.file = path;
-  throw Error(Code::invalid_argument, "expected a file, found a folder; name a file in it", std::move(where))
-      .with_errno(EISDIR);
-}
-
-FileStatus to_status(const struct stat& info) {
-  FileStatus status;
-  status.kind = S_ISREG(info.st_mode)   ? FileKind::regular
-                : S_ISDIR(info.st_mode) ? FileKind::directory
-                                        : FileKind::other;
-  status.size = static_cast<std::uint64_t>(info.st_size);
-  status.mode = info.st_mode & 0777U;
-  return status;
-}
-
-/// The status of an open file; throws unless it is a regular one.
-FileStatus require_regular(const Descriptor& file, const std::string& path) {
-  struct stat info {};
-  if (::fstat(file.get(), &info) != 0) fail(errno, "read the file's status", path);
-  const FileStatus status = to_status(info);
-  if (status.kind == FileKind::directory) fail_directory(path);
-  if (status.kind != FileKind::regular) {
-    Where where;
-    where.file = path;
-    throw Error(Code::invalid_argument, "expected a regular file, found a device, pipe or socket", std::move(where));
-  }
-  return status;
 }
 
 /// The largest file this process may write (ulimit -f). Beyond it the kernel would not only fail the call but send
@@ -251,7 +228,7 @@ class PosixReadAt final : public ReadAt {
 // --------------------------------------------------------------------------------------------------
 
 Descriptor open_directory(const std::string& path, std::string_view action) {
-  Descriptor directory(retry([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+  Descriptor directory(retry([&] { return ::open(native(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
   if (!directory.valid()) fail(errno, action, path);
   return directory;
 }
@@ -260,46 +237,44 @@ class PosixFs final : public Fs {
  public:
   std::unique_ptr<File> create(const std::string& path, const CreateOptions& options) override {
     Descriptor file(
-        retry([&] { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode_t(options.mode)); }));
+        retry([&] { return ::open(native(path), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode_t(options.mode)); }));
     if (!file.valid()) fail(errno, "create the file", path);
     // Only when it differs: file systems without modes refuse any change.
     if (options.exact_mode && require_regular(file, path).mode != options.mode &&
         ::fchmod(file.get(), mode_t(options.mode)) != 0) {
       const int error = errno;
-      ::unlink(path.c_str());
+      ::unlink(native(path));
       fail(error, fmt::format("give the file mode {:04o}", options.mode), path);
     }
+    Descriptor direct = options.path == WritePath::direct ? open_direct(path, file) : Descriptor();
     auto plain = std::make_unique<PosixFile>(std::move(file), path, options.path != WritePath::page_cache);
-    if (options.path != WritePath::direct) return plain;
-    Descriptor direct = open_direct(path);
     auto queue = direct.valid() ? posix::make_uring_queue(std::move(direct)) : nullptr;
     if (queue == nullptr) return plain;
     return make_ring_file(std::move(plain), std::move(queue), file_size_limit());
   }
 
   std::unique_ptr<File> open_write(const std::string& path) override {
-    // O_NONBLOCK: do not wait for the other end of a pipe; regular files ignore it.
-    Descriptor file(retry([&] { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666); }));
-    if (!file.valid() && errno == EISDIR) fail_directory(path);
-    if (!file.valid()) fail(errno, "open the file for writing", path);
-    require_regular(file, path);
+    Descriptor file(retry([&] { return ::open(native(path), O_WRONLY | O_CREAT | posix::kOwnFile, 0666); }));
+    if (!file.valid()) fail_open(errno, "open the file for writing", path);
+    if (require_regular(file, path).names > 1)
+      fail_kind("expected a file of its own, found one with other names (hard links), which would change too", path);
     return std::make_unique<PosixFile>(std::move(file), path);
   }
 
   std::unique_ptr<ReadAt> open_read(const std::string& path) override {
     if (auto note = posix::note_of_held_lock(path)) return std::make_unique<MemoryReadAt>(std::move(*note), path);
-    Descriptor file(retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); }));
-    if (!file.valid()) fail(errno, "open the file for reading", path);
+    Descriptor file(retry([&] { return ::open(native(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); }));
+    if (!file.valid()) fail_open(errno, "open the file for reading", path);
     const std::uint64_t size = require_regular(file, path).size;
     return std::make_unique<PosixReadAt>(std::move(file), size, path);
   }
 
   void rename(const std::string& from, const std::string& to) override {
-    if (::rename(from.c_str(), to.c_str()) != 0) fail(errno, fmt::format("rename '{}' to this name", from), to);
+    if (::rename(native(from), native(to)) != 0) fail(errno, fmt::format("rename '{}' to this name", from), to);
   }
 
   void remove(const std::string& path) override {
-    if (::unlink(path.c_str()) != 0) fail(errno, "remove the file", path);
+    if (::unlink(native(path)) != 0) fail(errno, "remove the file", path);
   }
 
   void sync_directory(const std::string& path) override {
@@ -310,7 +285,7 @@ class PosixFs final : public Fs {
   }
 
   bool make_directory(const std::string& path) override {
-    if (::mkdir(path.c_str(), 0777) == 0) return true;
+    if (::mkdir(native(path), 0777) == 0) return true;
     const int error = errno;
     const auto there = error == EEXIST ? status(path) : std::nullopt;
     if (!there || there->kind != FileKind::directory) fail(error, "create the folder", path);
@@ -336,15 +311,20 @@ class PosixFs final : public Fs {
 
   std::optional<FileStatus> status(const std::string& path) override {
     struct stat info {};
-    if (::stat(path.c_str(), &info) == 0) return to_status(info);
+    if (::stat(native(path), &info) == 0) return to_status(info);
     if (errno != ENOENT && errno != ENOTDIR) fail(errno, "read the file's status", path);
     return std::nullopt;
   }
 
+  std::string absolute(const std::string& path) override {
+    std::error_code error;
+    const auto absolute = std::filesystem::absolute(path, error);
+    return error || path.empty() ? path : absolute.string();
+  }
   std::optional<std::string> read_link(const std::string& path) override {
     std::string target(256, '\0');
     while (true) {
-      const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
+      const ssize_t length = ::readlink(native(path), target.data(), target.size());
       if (length < 0 && errno != EINVAL && errno != ENOENT && errno != ENOTDIR) fail(errno, "read the link", path);
       if (length < 0) return std::nullopt;
       if (static_cast<std::size_t>(length) < target.size()) {
@@ -357,7 +337,7 @@ class PosixFs final : public Fs {
 
   std::optional<std::uint64_t> free_space(const std::string& path) override {
     struct statvfs info {};
-    if (retry([&] { return ::statvfs(path.c_str(), &info); }) != 0) fail(errno, "read the free space", path);
+    if (retry([&] { return ::statvfs(native(path), &info); }) != 0) fail(errno, "read the free space", path);
     if (info.f_blocks == 0) return std::nullopt;
     return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
   }

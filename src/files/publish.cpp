@@ -47,12 +47,13 @@ struct Target {
   CreateOptions create;
 };
 
-Target find_target(Fs& fs, const std::string& path, WritePath write_path) {
+Target find_target(Fs& fs, const std::string& path, const PublishOptions& options) {
   if (path.empty()) throw Error(Code::invalid_argument, "expected the path of a file, found an empty one");
   Target target;
-  target.path = resolve_links(fs, path);
+  target.path = options.replace_link ? path : resolve_links(fs, path);
   target.folder = folder_of(target.path);
-  const auto there = fs.status(target.path);
+  auto there = fs.entry(target.path);
+  if (there && there->kind == FileKind::link) there.reset();
   if (there ? there->kind == FileKind::directory : target.path.ends_with('/')) {
     throw Error(Code::invalid_argument, "expected a file, found a folder; name a file in it", at_file(path))
         .with_errno(EISDIR);
@@ -62,7 +63,7 @@ Target find_target(Fs& fs, const std::string& path, WritePath write_path) {
   }
   target.exists = there.has_value();
   if (there) target.create = {.mode = there->mode, .exact_mode = true};
-  target.create.path = write_path;
+  target.create.path = options.write_path;
   return target;
 }
 
@@ -199,7 +200,7 @@ bool is_number(std::string_view text) noexcept {
 }  // namespace
 
 void publish(Fs& fs, const std::string& path, const std::function<void(File&)>& fill, const PublishOptions& options) {
-  const Target target = find_target(fs, path, options.write_path);
+  const Target target = find_target(fs, path, options);
   const auto temporary = create_temporary(fs, target, path);  // 1
   File& file = temporary->file();
   try {
@@ -245,11 +246,34 @@ bool is_temporary_name(std::string_view name) noexcept {
 std::size_t remove_temporaries(Fs& fs, const std::string& directory) {
   std::size_t removed = 0;
   for (const std::string& name : fs.list(directory)) {
+    const std::string path = (std::filesystem::path(directory) / name).string();
     if (!is_temporary_name(name)) continue;
-    fs.remove((std::filesystem::path(directory) / name).string());
+    const auto there = fs.entry(path);
+    if (!there || there->kind != FileKind::regular) continue;
+    fs.remove(path);
     ++removed;
   }
   return removed;
+}
+
+std::unique_ptr<File> open_log(Fs& fs, const std::string& path) {
+  const auto there = fs.entry(path);
+  if (there && there->kind == FileKind::regular && there->names > 1) {
+    const auto file = fs.open_read(path);
+    std::string content(static_cast<std::size_t>(file->size()), '\0');
+    file->read_at(0, std::as_writable_bytes(std::span(content)));
+    publish(fs, path, as_bytes(content), {.replace_link = true});
+  }
+  return fs.open_write(path);
+}
+
+void mark(Fs& fs, const std::string& path) {
+  if (fs.entry(path)) return;
+  try {
+    fs.create(path, {})->close();
+  } catch (const Error& error) {
+    if (error.system_error() != EEXIST) throw;
+  }
 }
 
 void make_directories(Fs& fs, const std::string& path, bool durable) {
@@ -262,6 +286,10 @@ void make_directories(Fs& fs, const std::string& path, bool durable) {
   while (folder.size() > 1 && folder.ends_with('/')) folder.pop_back();
   const std::string parent = folder_of(folder);
   if (parent != folder) make_directories(fs, parent, durable);
+  if (fs.read_link(folder)) {
+    throw Error(Code::invalid_argument, "a symbolic link that leads nowhere stands where a folder is wanted",
+                at_file(path));
+  }
   if (fs.make_directory(folder) && durable) fs.sync_directory(parent);
 }
 

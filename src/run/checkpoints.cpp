@@ -5,10 +5,12 @@
 #include <fmt/format.h>
 #include <set>
 
+#include <torchkeep/files/publish.h>
 #include <torchkeep/format/pt.h>
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
 
+#include "entries.h"
 #include "places.h"
 #include "retain.h"
 
@@ -56,9 +58,9 @@ std::vector<CheckpointInfo> list_checkpoints(const std::string& directory, Fs& f
   std::vector<CheckpointInfo> checkpoints;
   for (const std::string& name : found) {
     if (const auto step = names::parse_pin(name)) pins.insert(*step);
-    if (const auto step = names::parse_checkpoint(name)) {
-      checkpoints.push_back({*step, in_directory(directory, name), false});
-    }
+    const auto step = names::parse_checkpoint(name);
+    const std::string path = in_directory(directory, name);
+    if (step && may_be_checkpoint(fs, path)) checkpoints.push_back({*step, path, false});
   }
   for (CheckpointInfo& checkpoint : checkpoints) checkpoint.pinned = pins.contains(checkpoint.step);
   std::sort(checkpoints.begin(), checkpoints.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
@@ -93,7 +95,7 @@ void pin_checkpoint(const std::string& directory, std::int64_t step, Fs& fs) {
   const std::string path = in_directory(directory, names::checkpoint(step));
   // First the pin, then the look: whoever removes a checkpoint renames it first and then looks for a pin (retain.cpp),
   // so one of the two sees the other.
-  fs.open_write(pin)->close();
+  mark(fs, pin);
   fs.sync_directory(directory);
   if (fs.status(path)) return;
   unpin_checkpoint(directory, step, fs);

@@ -17,7 +17,11 @@ CommitReport commit(Fs& fs, const RunOptions& options, const CommitRequest& requ
   const auto begin = std::chrono::steady_clock::now();
   try {
     save(request.checkpoint, request.path,
-         {.durable = options.durable, .read_back = options.read_back, .fs = &fs, .consent = consent});
+         {.durable = options.durable,
+          .read_back = options.read_back,
+          .fs = &fs,
+          .consent = consent,
+          .replace_link = true});
     if (const auto status = fs.status(request.path)) report.bytes = status->size;
   } catch (const Error& error) {
     report.error = error.at(at_file(request.path));

@@ -2,7 +2,10 @@
 // The engine of a run: its steps and its public calls. How it starts, saves and ends is in engine_resume.cpp,
 // engine_save.cpp and engine_stop.cpp; what a save, a recovery and a removal are, in commit.cpp, recover.cpp and
 // retain.cpp.
+#include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "check_options.h"
 #include "engine_impl.h"
@@ -10,43 +13,83 @@
 namespace torchkeep {
 
 Engine::Impl::Impl(std::string folder, RunOptions chosen)
-    : directory(std::move(folder)),
+    : given(std::move(folder)),
       options(checked(std::move(chosen))),
       fs(options.fs != nullptr ? *options.fs : posix_fs()),
+      directory(fs.absolute(given)),
+      owner(::getpid()),
       log(fs, directory),
       save_log(fs, directory),
       retention(fs, directory, options),
       saver(fs, options) {}
 
-void Engine::Impl::report(Event::Kind kind, std::string message, std::int64_t about, std::string path) const {
+bool Engine::Impl::in_child() const noexcept {
+  return ::getpid() != owner;
+}
+
+// ---- calls and events
+
+void Engine::Impl::tell() {
+  while (!events.empty()) {
+    const Event event = std::move(events.front());
+    events.pop_front();
+    if (options.on_event) options.on_event(event);
+  }
+}
+
+std::string Engine::Impl::in_users_words(std::string message) const {
+  if (directory == given || directory.empty()) return message;
+  for (std::size_t at = 0; (at = message.find(directory, at)) != std::string::npos; at += given.size()) {
+    message.replace(at, directory.size(), given);
+  }
+  return message;
+}
+
+Error Engine::Impl::in_users_words(const Error& error) const {
+  Where where = error.where();
+  where.file = in_users_words(std::move(where.file));
+  return Error(error.code(), in_users_words(error.message()), std::move(where))
+      .with_errno(error.system_error())
+      .caused_by(error.cause());
+}
+
+void Engine::Impl::report(Event::Kind kind, std::string message, std::int64_t about, std::string path) {
   report({.kind = kind, .message = std::move(message), .step = about, .path = std::move(path)});
 }
-void Engine::Impl::report(const Event& event) const {
-  if (options.on_event) options.on_event(event);
+void Engine::Impl::report(Event event) {
+  event.message = in_users_words(std::move(event.message));
+  if (event.error) event.error = in_users_words(*event.error);
+  events.push_back(std::move(event));
 }
-void Engine::Impl::warn(std::string message) const {
+void Engine::Impl::warn(std::string message) {
   if (!message.empty()) report(Event::Kind::warning, std::move(message), step);
 }
+
+// ---- steps
 
 void Engine::Impl::require_resumed() const {
   if (!resumed) throw Error(Code::invalid_argument, "call resume() first: it says at which step to begin");
 }
 
-void Engine::Impl::finish_step(std::int64_t next, const Value& given) {
+void Engine::Impl::finish_step(std::int64_t next, const Value& given_metrics) {
   require_resumed();
   if (next <= step) {
     throw Error(Code::invalid_argument, fmt::format("expected a step after {}, found {}", step, next));
   }
-  const Value plain = plain_metrics(given);
+  const Value plain = plain_metrics(given_metrics);
   const bool due = is_due(next);
   step = next;
   metrics = plain;
   dirty = true;
+  moved = false;
   finished = false;
+  const bool best_so_far = note_metrics(plain);
+  if (refuse_in_child()) return;
   if (writes() && !plain.empty()) warn(log.append(step, plain));
-  look();
   const bool stop = stop_requested.load() != kNoStop;
-  if (writes() && (stop || due || take_again)) save(stop);
+  if (writes() && (stop || due || best_so_far)) take_again = true;
+  look();
+  if (take_again) save(stop);
   if (stop) stop_now();
 }
 
@@ -56,9 +99,30 @@ bool Engine::Impl::is_due(std::int64_t next) const {
          std::chrono::duration<double>(RunClock::now() - last_save).count() >= options.save_seconds;
 }
 
+bool Engine::Impl::note_metrics(const Value& plain) {
+  for (const Entry& entry : plain.items()) metrics_given.insert(entry.key.as_string());
+  if (!options.save_on_best) return false;
+  const auto now = plain.find(Value::string(options.best_metric));
+  const auto value = now ? number_of(*now) : std::nullopt;
+  if (!value || std::isnan(*value) || (best && !is_better(*value, *best, options.best))) return false;
+  best = value;
+  return true;
+}
+
+bool Engine::Impl::refuse_in_child() {
+  if (options.role != Role::writer || !in_child()) return false;
+  if (!std::exchange(told_child, true)) {
+    warn(
+        fmt::format("this process was forked from process {}, which opened the run {}, and writes nothing to it: no "
+                    "checkpoint, no metrics; open a run of its own here, or go on with the run there",
+                    owner, given));
+  }
+  return true;
+}
+
 Engine::Engine(std::string directory, RunOptions options)
     : impl_(std::make_unique<Impl>(std::move(directory), std::move(options))) {
-  impl_->open();
+  impl_->call([this] { impl_->open(); });
 }
 Engine::~Engine() = default;
 
@@ -71,7 +135,10 @@ void Engine::track(std::string name, Tracked tracked) {
   if (is_tracked(impl_->items, name)) {
     throw Error(Code::invalid_argument, fmt::format("two objects are tracked as '{}'; give each its own name", name));
   }
-  impl_->items.push_back({std::move(name), std::move(tracked)});
+  auto& items = impl_->items;
+  const auto is_last = [](const TrackedItem& item) { return item.tracked.last; };
+  const auto place = tracked.last ? items.end() : std::find_if(items.begin(), items.end(), is_last);
+  items.insert(place, {std::move(name), std::move(tracked)});
 }
 
 bool Engine::is_tracking() const noexcept {
@@ -87,26 +154,42 @@ void Engine::on_provenance(std::function<void(const Value&)> look) {
 }
 
 std::int64_t Engine::resume() {
-  return impl_->resume();
+  const std::int64_t step = impl_->call([this] { return impl_->resume(); });
+  impl_->resumed = true;  // only now: when on_event throws, it can be called again
+  return step;
+}
+bool Engine::is_resumed() const noexcept {
+  return impl_->resumed;
 }
 void Engine::finish_step(std::int64_t step, const Value& metrics) {
-  impl_->finish_step(step, metrics);
+  impl_->call([&] { impl_->finish_step(step, metrics); });
 }
 bool Engine::save_now() {
-  impl_->require_resumed();
-  return impl_->writes() && impl_->save(true);
+  return impl_->call([this] { return impl_->save_now(); });
 }
 void Engine::gate(std::string_view name) {
-  impl_->gate(name);
+  impl_->call([&] { impl_->gate(name); });
+}
+void Engine::begin_step() noexcept {
+  impl_->moved = impl_->resumed;
 }
 void Engine::wait() {
-  impl_->settle();
+  impl_->call([this] { impl_->settle(); });
 }
 const std::optional<SaveMetrics>& Engine::last_save() const noexcept {
   return impl_->last_metrics;
 }
-void Engine::finish() {
-  impl_->finish();
+void Engine::save_last() {
+  impl_->call([this] { impl_->save_last(); });
+}
+void Engine::finish(bool complete) {
+  impl_->call([&] { impl_->finish(complete); });
+}
+const std::optional<std::int64_t>& Engine::saved() const noexcept {
+  return impl_->saved;
+}
+void Engine::require_saved() const {
+  impl_->with_users_words([this] { impl_->require_saved(); });
 }
 void Engine::request_stop(int signal) noexcept {
   impl_->stop_requested.store(signal);
@@ -128,13 +211,13 @@ std::int64_t Engine::step() const noexcept {
   return impl_->step;
 }
 const std::string& Engine::directory() const noexcept {
-  return impl_->directory;
+  return impl_->given;
 }
 const RunOptions& Engine::options() const noexcept {
   return impl_->options;
 }
-void Engine::report(const Event& event) const {
-  impl_->report(event);
+void Engine::report(const Event& event) {
+  impl_->call([&] { impl_->report(event); });
 }
 
 }  // namespace torchkeep

@@ -1,20 +1,31 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // From the lock to the first step: what a killed process left behind, and the checkpoint that the run continues from.
+#include <cmath>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <torchkeep/files/publish.h>
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
 
+#include "check_options.h"
 #include "engine_impl.h"
+#include "entries.h"
 #include "provenance.h"
 
 namespace torchkeep {
 
 void Engine::Impl::open() {
+  require_folder(given);
   if (!writes()) return;
   make_directories(fs, directory);
-  lock = std::make_unique<Lock>(fs, path_of(names::kLock), "open the run with Role::reader to read it");
+  lock = std::make_unique<Lock>(
+      fs, path_of(names::kLock),
+      LockRules{.locking = options.lock,
+                .if_busy = "open the run with " + spelled(options, "role", "Role::reader") + " to read it",
+                .if_unsupported = "set " + spelled(options, "lock", "Locking::if_available")});
+  if (!lock->is_held())
+    warn(directory + " is on a file system without locks: nothing keeps a second process from writing here too");
   restore_doomed(fs, directory);
   const std::size_t removed = remove_temporaries(fs, directory);
   if (removed == 0) return;
@@ -29,15 +40,18 @@ std::int64_t Engine::Impl::resume() {
   std::optional<Recovered> recovered;
   if (options.resume != Resume::never) {
     const auto use = [this](const Recovered& found) { take(found); };
-    recovered = recover(fs, directory, options.role, use, options.verify_first);
+    recovered = recover(fs, directory, writes() ? Role::writer : Role::reader, use, options.verify_first);
     if (recovered) recovered->checkpoint = {};  // it holds the file open
   }
   if (!recovered && options.resume == Resume::required) {
-    throw Error(Code::not_found, "no checkpoint to resume from, and Resume::required asks for one", at_file(directory));
+    throw Error(Code::not_found,
+                "no checkpoint to resume from, and " + spelled(options, "resume", "Resume::required") + " asks for one",
+                at_file(directory));
   }
-  if (writes()) log.rewind(step);
+  if (writes()) warn(log.rewind(step));
   last_save = RunClock::now();
-  resumed = true;
+  moved = false;
+  look_up_best();
   announce(recovered ? &*recovered : nullptr);
   return step;
 }
@@ -49,18 +63,20 @@ void Engine::Impl::check_start() {
   }
   const auto there = list_checkpoints(directory, fs);
   if (options.resume == Resume::never && !there.empty()) {
-    throw Error(Code::invalid_argument,
-                fmt::format("holds checkpoints up to step {}, and Resume::never would mix two runs; choose another "
-                            "folder, or move them away",
-                            there.back().step),
-                at_file(directory));
+    throw Error(
+        Code::invalid_argument,
+        fmt::format("holds checkpoints up to step {}, and {} would mix two runs; choose another folder, or move "
+                    "them away",
+                    there.back().step, spelled(options, "resume", "Resume::never")),
+        at_file(directory));
   }
   // What cannot be captured would make every save fail: better to say so before the first step.
-  for (const TrackedItem& item : items) item.tracked.capture();
+  for (const TrackedItem& item : items) capture(item);
 }
 
 void Engine::Impl::take(const Recovered& recovered) {
   const Value checkpoint = recovered.checkpoint.from_file(recovered.path);
+  events.clear();  // of one that turned out damaged while it was used, or of a resume() that failed
   const Value provenance = checkpoint.is_mapping() ? checkpoint.get("provenance", none) : Value(none);
   if (look_at_provenance) look_at_provenance(provenance);
   restore(items, options, checkpoint, [this](std::string message) { warn(std::move(message)); });
@@ -71,20 +87,35 @@ void Engine::Impl::take(const Recovered& recovered) {
   if (const auto saved_metrics = checkpoint.find("metrics")) metrics = *saved_metrics;
 }
 
+/// Of the steps up to this one: those after it are made again.
+void Engine::Impl::look_up_best() {
+  best.reset();
+  if (!options.save_on_best) return;
+  for (const CheckpointInfo& one : list_checkpoints(directory, fs)) {
+    if (one.step > step) continue;
+    const auto value = metric_of(one.path, options.best_metric, fs);
+    if (value && !std::isnan(*value) && (!best || is_better(*value, *best, options.best))) best = value;
+  }
+}
+
+std::string Engine::Impl::what_became_of(const Damaged& damaged) const {
+  if (!writes()) return "damaged and not used; left where it is";
+  if (damaged.left_there.empty()) return "damaged and not used; kept as " + damaged.path;
+  return "damaged and not used; it could not be renamed: " + damaged.left_there;
+}
+
 void Engine::Impl::announce(const Recovered* recovered) {
+  const std::vector<std::string> odd = odd_entries(fs, directory);
+  if (!odd.empty())
+    warn(fmt::format("passed over in {}, for these are no files of a run: {}", directory, fmt::join(odd, ", ")));
   if (recovered == nullptr) {
     report(Event::Kind::started, fmt::format("starting at step 0 in {}", directory), 0);
     return;
   }
   for (const Damaged& one : recovered->damaged) {
-    const bool renamed = writes() && one.left_there.empty();
-    report(Event::Kind::set_aside,
-           fmt::format("damaged and not used: {}; {}", one.reason,
-                       renamed ? "kept as " + one.path
-                               : (writes() ? "it could not be renamed: " + one.left_there : "left where it is")),
-           one.step, one.path);
+    report(Event::Kind::set_aside, fmt::format("{}; {}", one.reason, what_became_of(one)), one.step, one.path);
   }
-  finished = fs.status(path_of(names::finished(step))).has_value();
+  finished = is_file(fs, path_of(names::finished(step)));
   if (finished)
     report(Event::Kind::finished, fmt::format("already finished at step {} of {}", step, directory), step,
            recovered->path);

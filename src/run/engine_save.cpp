@@ -7,6 +7,7 @@
 #include <torchkeep/state/walk.h>
 
 #include "engine_impl.h"
+#include "entries.h"
 #include "provenance.h"
 
 namespace torchkeep {
@@ -14,18 +15,41 @@ namespace torchkeep {
 Value Engine::Impl::state() const {
   Value checkpoint = Value::mapping(Kind::dict);
   checkpoint.set("step", step);
-  for (const TrackedItem& item : items) checkpoint.set(Value::string(item.name), item.tracked.capture());
+  for (const TrackedItem& item : items) checkpoint.set(Value::string(item.name), capture(item));
   checkpoint.set("metrics", metrics);
   checkpoint.set("provenance", provenance_now(options, {saved, resumed_at}, provenance));
   return checkpoint;
 }
 
+bool Engine::Impl::save_now() {
+  require_resumed();
+  if (refuse_in_child() || !writes()) return false;
+  settle();
+  if (!is_unsaved()) return true;  // what stands there is the state at the end of the step; this one may be a later one
+  if (!moved) return save(true);
+  take_again = true;
+  warn(
+      fmt::format("save_now() was called in the middle of the step after {}, whose state is gone by now: the next "
+                  "finish_step() saves",
+                  step));
+  return false;
+}
+
 bool Engine::Impl::save(bool to_its_end) {
+  take_again = true;  // until it has begun: what interrupts this call leaves the save to the next one
   settle();
   warn(log.sync());  // before the commit: a resume finds the lines of all steps up to its own
+  const auto failed = begin_save();
+  take_again = false;
+  if (failed) return collect(*failed);
+  if (!to_its_end && options.background) return true;
+  // What was dropped is taken again at once. No gate was passed meanwhile: so all of it is copied, and kept.
+  return settle() || (take_again && save(true));
+}
+
+std::optional<CommitReport> Engine::Impl::begin_save() {
   CommitReport failed{.step = step, .path = path_of(names::checkpoint(step))};
   const Names passed = std::exchange(passed_gate, {});
-  take_again = false;
   last_save = RunClock::now();  // also of a save that fails: the next try comes when the next one is due
   try {
     lock->confirm();
@@ -33,18 +57,14 @@ bool Engine::Impl::save(bool to_its_end) {
     const std::chrono::duration<double> taken = RunClock::now() - last_save;
     const Saver::Identities streamable = may_stream(passed, checkpoint);
     saver.begin({step, failed.path, std::move(checkpoint), taken.count()}, streamable);
-    if (!to_its_end && options.background) return true;
-    // What was dropped is taken again at once. No gate was passed meanwhile: so all of it is copied, and kept.
-    return settle() || (take_again && save(true));
+    return std::nullopt;
   } catch (const Error& error) {
     failed.error = error;
   } catch (const std::exception& error) {  // of a tracked object, or no memory for its state
-    failed.error = Error(Code::io, fmt::format("the state could not be taken: {}", error.what()));
-  } catch (...) {  // what while_waiting throws: the caller gives up, and nothing is saved
-    take_again = true;
-    throw;
+    failed.error = Error(Code::io, fmt::format("the state could not be taken: {}", error.what()))
+                       .caused_by(std::current_exception());
   }
-  return collect(failed);
+  return failed;
 }
 
 Saver::Identities Engine::Impl::may_stream(const Names& passed, const Value& checkpoint) const {
@@ -66,6 +86,7 @@ Saver::Identities Engine::Impl::may_stream(const Names& passed, const Value& che
 }
 
 void Engine::Impl::gate(std::string_view name) {
+  moved = resumed;
   passed_gate.emplace(name);
   saver.gate();
 }
@@ -80,17 +101,9 @@ bool Engine::Impl::settle() {
 
 bool Engine::Impl::collect(const CommitReport& done) {
   if (!done.changed.empty()) return drop(done);
-  if (done.error) {
-    ++failures;
-    report(Event::Kind::save_failed,
-           fmt::format(
-               "step {} could not be saved: {}; {}; training goes on", done.step, done.error->what(),
-               saved ? fmt::format("the newest good checkpoint is of step {}", *saved) : "there is no checkpoint yet"),
-           done.step, done.path);
-    give_up_after_failures();
-    return false;
-  }
+  if (done.error) return collect_failure(done);
   failures = 0;
+  last_failure.reset();
   dirty = dirty && done.step != step;
   saved = done.step;
   retention.forget(done.step);
@@ -100,7 +113,6 @@ bool Engine::Impl::collect(const CommitReport& done) {
                              .blocked_seconds = done.blocked_seconds,
                              .staged_bytes = done.staged_bytes,
                              .background = done.background};
-  save_log.append(*last_metrics);
   report({.kind = Event::Kind::saved,
           .message = fmt::format("saved {} ({} bytes in {:.3f} s)", done.path, done.bytes, done.seconds),
           .step = done.step,
@@ -109,8 +121,24 @@ bool Engine::Impl::collect(const CommitReport& done) {
           .seconds = done.seconds,
           .blocked_seconds = done.blocked_seconds,
           .staged_bytes = done.staged_bytes});
+  save_log.append(*last_metrics);
   prune();
+  look_for_best_metric();
   return true;
+}
+
+bool Engine::Impl::collect_failure(const CommitReport& done) {
+  ++failures;
+  last_failure = *done.error;
+  report({.kind = Event::Kind::save_failed,
+          .message = fmt::format(
+              "step {} could not be saved: {}; {}; training goes on", done.step, done.error->what(),
+              saved ? fmt::format("the newest good checkpoint is of step {}", *saved) : "there is no checkpoint yet"),
+          .step = done.step,
+          .path = done.path,
+          .error = done.error});
+  give_up_after_failures();
+  return false;
 }
 
 bool Engine::Impl::drop(const CommitReport& done) {
@@ -125,6 +153,15 @@ bool Engine::Impl::drop(const CommitReport& done) {
   return false;
 }
 
+void Engine::Impl::look_for_best_metric() {
+  constexpr int kPatience = 2;  // saves: the first may come before the first evaluation
+  if (options.best_metric.empty() || metrics_given.contains(options.best_metric)) return;
+  if (++saves_without_best != kPatience) return;
+  warn(fmt::format("no finish_step() has given the metric '{}' yet, so no checkpoint is the best one; given {}",
+                   options.best_metric,
+                   metrics_given.empty() ? "was none" : fmt::format("were '{}'", fmt::join(metrics_given, "', '"))));
+}
+
 void Engine::Impl::prune() {
   try {
     for (const std::int64_t removed : retention.apply(*saved)) {
@@ -133,7 +170,7 @@ void Engine::Impl::prune() {
     }
     for (const std::string& name : fs.list(directory)) {
       const auto end = names::parse_finished(name);
-      if (end && *end != *saved) fs.remove(path_of(name));
+      if (end && *end != *saved && is_file(fs, path_of(name))) fs.remove(path_of(name));
     }
   } catch (const Error& error) {
     warn(fmt::format("old checkpoints could not all be removed: {}", error.what()));

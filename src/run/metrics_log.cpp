@@ -11,6 +11,7 @@
 #include <torchkeep/files/publish.h>
 #include <torchkeep/run/names.h>
 
+#include "entries.h"
 #include "places.h"
 
 namespace torchkeep {
@@ -105,11 +106,16 @@ Value plain_metrics(const Value& metrics) {
 MetricsLog::MetricsLog(Fs& fs, std::string directory)
     : fs_(fs), directory_(std::move(directory)), path_(in_directory(directory_, names::kMetrics)) {}
 
-void MetricsLog::rewind(std::int64_t step) {
-  file_.reset();
+std::string MetricsLog::rewind(std::int64_t step) {
   pending_.clear();
+  cut_at_ = step;
+  return attempt(false);
+}
+
+void MetricsLog::cut(std::int64_t step) {
+  file_.reset();
   size_ = 0;
-  if (!fs_.status(path_)) return;
+  if (!is_file(fs_, path_)) return;  // what else stands there is reported by the first append
   const auto file = fs_.open_read(path_);
   std::string text(static_cast<std::size_t>(file->size()), '\0');
   file->read_at(0, std::as_writable_bytes(std::span(text)));
@@ -122,13 +128,14 @@ void MetricsLog::rewind(std::int64_t step) {
     if (found && *found <= step) kept += line;
     begin = newline + 1;
   }
-  if (kept != text) publish(fs_, path_, as_bytes(kept));
+  if (kept != text) publish(fs_, path_, as_bytes(kept), {.replace_link = true});
   size_ = kept.size();
 }
 
 std::string MetricsLog::append(std::int64_t step, const Value& metrics) {
   pending_ += to_line(step, metrics);
-  std::string problem = attempt(false);
+  // Cutting reads all of the log: what failed once is tried again with a save, not at every step.
+  std::string problem = cut_at_ ? std::string() : attempt(false);
   while (pending_.size() > kMostPending) {
     pending_.erase(0, pending_.find('\n') + 1);
     ++dropped_;
@@ -137,7 +144,7 @@ std::string MetricsLog::append(std::int64_t step, const Value& metrics) {
 }
 
 std::string MetricsLog::sync() {
-  return pending_.empty() && synced_ ? std::string() : attempt(true);
+  return pending_.empty() && synced_ && !cut_at_ ? std::string() : attempt(true);
 }
 
 std::string MetricsLog::attempt(bool sync) {
@@ -155,9 +162,14 @@ std::string MetricsLog::attempt(bool sync) {
 }
 
 void MetricsLog::flush(bool sync) {
+  if (cut_at_) {
+    cut(*cut_at_);
+    cut_at_.reset();
+  }
+  if (pending_.empty() && !sync) return;
   if (!file_) {
-    const bool is_new = !fs_.status(path_);
-    file_ = fs_.open_write(path_);
+    const bool is_new = !fs_.entry(path_);
+    file_ = open_log(fs_, path_);
     if (is_new) fs_.sync_directory(directory_);
   }
   if (!pending_.empty()) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <torchkeep/files/fs.h>
@@ -21,8 +22,9 @@ class MetricsLog final {
  public:
   MetricsLog(Fs& fs, std::string directory);
 
-  /// Drops the lines of steps after `step`, and broken ones. Throws Error when that fails.
-  void rewind(std::int64_t step);
+  /// Drops the lines of steps after `step`, and broken ones; same result as append(). What cannot be dropped now is
+  /// dropped before the next line is written.
+  std::string rewind(std::int64_t step);
   /// Adds the line of a step. Returns what went wrong, empty when nothing did; tells each outage once.
   std::string append(std::int64_t step, const Value& metrics);
   /// Makes what was appended survive a power cut; same result as append().
@@ -30,14 +32,16 @@ class MetricsLog final {
 
  private:
   std::string attempt(bool sync);
+  void cut(std::int64_t step);
   void flush(bool sync);
 
   Fs& fs_;
   std::string directory_;
   std::string path_;
   std::unique_ptr<File> file_;
-  std::uint64_t size_ = 0;  ///< of what is in the file
-  std::string pending_;     ///< lines not written yet
+  std::uint64_t size_ = 0;              ///< of what is in the file
+  std::optional<std::int64_t> cut_at_;  ///< the step whose lines are to be the last, when that is still to be done
+  std::string pending_;                 ///< lines not written yet
   std::uint64_t dropped_ = 0;
   bool synced_ = true;
   bool failing_ = false;

@@ -8,6 +8,7 @@
 #include <torchkeep/run/names.h>
 #include <torchkeep/run/overview.h>
 
+#include "entries.h"
 #include "places.h"
 #include "provenance.h"
 #include "retain.h"
@@ -80,8 +81,10 @@ class Looker {
       one.size = size_of(fs_, info.path);
       overview_.checkpoints.push_back(std::move(one));
     }
+    overview_.odd = odd_entries(fs_, overview_.directory);
     for (const std::string& name : fs_.list(overview_.directory)) {
       const std::string path = in_directory(overview_.directory, name);
+      if (!is_file(fs_, path) && !names::parse_pin(name)) continue;
       if (const auto step = names::parse_broken(name)) {
         overview_.broken.push_back({*step, path, size_of(fs_, path)});
       } else if (const auto doomed = names::parse_doomed(name)) {

@@ -18,6 +18,7 @@
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
 
+#include "entries.h"
 #include "places.h"
 
 namespace torchkeep {
@@ -46,11 +47,20 @@ Value load_step(Fs& fs, const std::string& path, std::int64_t step, bool whole) 
   return checkpoint;
 }
 
+/// What stands under names of checkpoints and is no file.
+std::vector<std::string> odd_checkpoints(Fs& fs, const std::string& directory) {
+  std::vector<std::string> odd = odd_entries(fs, directory);
+  std::erase_if(odd, [](const std::string& entry) {
+    return !names::parse_checkpoint(std::string_view(entry).substr(0, entry.find(' ')));
+  });
+  return odd;
+}
+
 void set_aside(Fs& fs, const std::string& directory, Damaged& damaged) {
   try {
     int number = 1;
     std::string path = in_directory(directory, names::broken(damaged.step, number));
-    while (fs.status(path)) path = in_directory(directory, names::broken(damaged.step, ++number));
+    while (fs.entry(path)) path = in_directory(directory, names::broken(damaged.step, ++number));
     fs.rename(damaged.path, path);
     damaged.path = path;
   } catch (const Error& error) {
@@ -64,6 +74,7 @@ void set_aside(Fs& fs, const std::string& directory, Damaged& damaged) {
   for (const std::string& name : fs.list(directory)) {
     if (names::parse_broken(name)) list += fmt::format("; {}: set aside earlier", in_directory(directory, name));
   }
+  for (const std::string& entry : odd_checkpoints(fs, directory)) list += fmt::format("; {}", entry);
   throw Error(Code::corrupt,
               "no checkpoint in this folder verifies; restore one from a copy, or move these files away to start from "
               "the beginning" +
@@ -141,7 +152,9 @@ std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role
     }
   }
   if (!found) {
-    if (!all.empty() || has_broken(fs, directory)) fail_all_damaged(fs, directory, damaged);
+    if (!all.empty() || has_broken(fs, directory) || !odd_checkpoints(fs, directory).empty()) {
+      fail_all_damaged(fs, directory, damaged);
+    }
     return std::nullopt;
   }
   if (role == Role::writer && !damaged.empty()) {

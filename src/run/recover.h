@@ -20,7 +20,7 @@ struct Damaged {
   std::int64_t step = 0;
   std::string path;  ///< where it is now
   std::string reason;
-  std::string left_there;  ///< why it could not be renamed; empty when it was, or was not to be
+  std::string left_there{};  ///< why it could not be renamed; empty when it was, or was not to be
 };
 
 struct Recovered {

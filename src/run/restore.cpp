@@ -31,7 +31,8 @@ bool may_miss(const TrackedItem& item, const RunOptions& options) {
     message += fmt::format("; it lacks {} (RunOptions::may_be_missing lets these start fresh)", join(missing));
   }
   for (const Error& error : errors) message += fmt::format("; {}: {}", error.where().key, error.message());
-  throw Error(Code::mismatch, std::move(message), at_file(file));
+  throw Error(Code::mismatch, std::move(message), at_file(file))
+      .caused_by(errors.empty() ? nullptr : errors.front().cause());
 }
 
 void warn_about_entries(const std::vector<TrackedItem>& items, const Value& checkpoint,
@@ -66,17 +67,31 @@ bool undo(const std::vector<Change>& changes, std::size_t last) {
   return true;
 }
 
+/// The same change, whose errors say where in the file the state is.
+Change named(Change change, const Where& where) {
+  change.make = [make = std::move(change.make), where] {
+    try {
+      make();
+    } catch (const Error& error) {
+      throw error.at(where);
+    }
+  };
+  return change;
+}
+
 void make(const std::vector<Change>& changes, const std::string& file) {
   for (std::size_t i = 0; i < changes.size(); ++i) {
     try {
       changes[i].make();
     } catch (const Error& error) {
-      if (undo(changes, i))
-        throw Error(error.code(), error.message() + "; nothing was changed", error.where()).at(at_file(file));
-      if (i == 0) throw;
-      throw Error(error.code(), error.message() + "; what was tracked before it is restored already: do not train on",
+      const bool undone = undo(changes, i);
+      if (!undone && i == 0) throw;
+      throw Error(error.code(),
+                  error.message() + (undone ? "; nothing was changed"
+                                            : "; what was tracked before it is restored already: do not train on"),
                   error.where())
-          .at(at_file(file));
+          .at(at_file(file))
+          .caused_by(error.cause());
     }
   }
 }
@@ -89,6 +104,18 @@ bool is_reserved(std::string_view name) noexcept {
 
 bool is_tracked(const std::vector<TrackedItem>& items, std::string_view name) noexcept {
   return std::any_of(items.begin(), items.end(), [&](const TrackedItem& item) { return item.name == name; });
+}
+
+Value capture(const TrackedItem& item) {
+  try {
+    return item.tracked.capture();
+  } catch (const Error& error) {
+    Where where = error.where();
+    where.key = where.key.empty() ? item.name : item.name + "." + where.key;
+    throw Error(error.code(), error.message(), std::move(where))
+        .with_errno(error.system_error())
+        .caused_by(error.cause());
+  }
 }
 
 void restore(const std::vector<TrackedItem>& items, const RunOptions& options, const Value& checkpoint,
@@ -104,7 +131,7 @@ void restore(const std::vector<TrackedItem>& items, const RunOptions& options, c
       continue;
     }
     try {
-      Change change = item.tracked.prepare(*state);
+      Change change = named(item.tracked.prepare(*state), state->where());
       const auto place = item.tracked.checks && change.checked
                              ? changes.end()
                              : changes.begin() + static_cast<std::ptrdiff_t>(unchecked++);

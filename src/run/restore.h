@@ -18,6 +18,8 @@ struct TrackedItem {
 
 /// True for the entries that the engine itself puts into every checkpoint.
 bool is_reserved(std::string_view name) noexcept;
+/// The state of one thing; errors name it.
+Value capture(const TrackedItem& item);
 bool is_tracked(const std::vector<TrackedItem>& items, std::string_view name) noexcept;
 
 /// Checks everything, then changes everything, in the order of `items` (what cannot be checked comes first). `warn`

@@ -16,9 +16,25 @@
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
 
+#include "entries.h"
 #include "places.h"
 
 namespace torchkeep {
+
+bool is_better(double a, double b, Best best) noexcept {
+  return best == Best::min ? a < b : a > b;
+}
+
+std::optional<double> number_of(const Value& metric) {
+  switch (metric.kind()) {
+    case Kind::boolean:
+    case Kind::integer:
+    case Kind::real:
+      return metric.to<double>();
+    default:
+      return std::nullopt;
+  }
+}
 
 std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, std::int64_t count, Best best) {
   std::vector<Candidate> ranked;
@@ -27,7 +43,7 @@ std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, s
   }
   std::sort(ranked.begin(), ranked.end(), [best](const Candidate& a, const Candidate& b) {
     if (*a.metric == *b.metric) return a.step < b.step;
-    return best == Best::min ? *a.metric < *b.metric : *a.metric > *b.metric;
+    return is_better(*a.metric, *b.metric, best);
   });
   std::vector<std::int64_t> steps;
   for (const Candidate& one : ranked) {
@@ -58,8 +74,7 @@ std::vector<std::int64_t> surplus(const std::vector<Candidate>& candidates, cons
 std::optional<double> metric_of(const std::string& path, const std::string& metric, Fs& fs) {
   try {
     const auto value = checkpoint_metrics(path, fs).find(Value::string(metric));
-    if (!value) return std::nullopt;
-    return value->to<double>();
+    return value ? number_of(*value) : std::nullopt;
   } catch (const Error& error) {
     if (error.code() == Code::io) throw;
     return std::nullopt;
@@ -70,9 +85,9 @@ bool remove_checkpoint(Fs& fs, const std::string& directory, std::int64_t step) 
   const std::string path = in_directory(directory, names::checkpoint(step));
   const std::string doomed = in_directory(directory, names::doomed(step));
   const std::string pin = in_directory(directory, names::pin(step));
-  if (fs.status(pin)) return false;
+  if (fs.entry(pin)) return false;
   fs.rename(path, doomed);  // 1
-  if (fs.status(pin)) {     // 2
+  if (fs.entry(pin)) {      // 2
     fs.rename(doomed, path);
     return false;
   }
@@ -83,10 +98,11 @@ bool remove_checkpoint(Fs& fs, const std::string& directory, std::int64_t step) 
 void restore_doomed(Fs& fs, const std::string& directory) {
   for (const std::string& name : fs.list(directory)) {
     const auto step = names::parse_doomed(name);
-    if (!step) continue;
     const std::string doomed = in_directory(directory, name);
+    if (!step) continue;
     const std::string path = in_directory(directory, names::checkpoint(*step));
-    if (fs.status(path))
+    if (!may_be_checkpoint(fs, doomed)) continue;
+    if (fs.entry(path))
       fs.remove(doomed);  // that step was reached and saved once more
     else
       fs.rename(doomed, path);

@@ -10,6 +10,7 @@
 
 #include <torchkeep/files/fs.h>
 #include <torchkeep/run/options.h>
+#include <torchkeep/state/value.h>
 
 namespace torchkeep {
 
@@ -19,6 +20,11 @@ struct Candidate {
   std::optional<double> metric;  ///< nothing: not known
   bool pinned = false;
 };
+
+/// True when `a` is better than `b`.
+bool is_better(double a, double b, Best best) noexcept;
+/// What a metric is worth in a comparison; nothing when it is no number.
+std::optional<double> number_of(const Value& metric);
 
 /// The best `count` steps, best first. Unknown and NaN are never best; of equals the older is better.
 std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, std::int64_t count, Best best);

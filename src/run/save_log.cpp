@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <torchkeep/files/publish.h>
 #include <torchkeep/run/names.h>
 
 #include "places.h"
@@ -12,10 +13,11 @@ namespace torchkeep {
 
 SaveLog::SaveLog(Fs& fs, const std::string& directory) : fs_(fs), path_(in_directory(directory, names::kSaves)) {}
 
-void SaveLog::append(const SaveMetrics& save) noexcept {
+void SaveLog::append(const SaveMetrics& save) {
   try {
     std::uint64_t size = 0;
     std::string line;
+    const auto file = open_log(fs_, path_);
     if (const auto status = fs_.status(path_)) size = status->size;
     if (size > 0) {
       std::byte last{};
@@ -27,10 +29,9 @@ void SaveLog::append(const SaveMetrics& save) noexcept {
         "\n",
         save.step, save.bytes, save.seconds, save.bytes_per_second() / 1e9, save.blocked_seconds, save.staged_bytes,
         save.background);
-    const auto file = fs_.open_write(path_);
     file->write_at(size, as_bytes(line));
     file->close();
-  } catch (const std::exception&) {
+  } catch (const Error&) {
     // Only a figure is lost.
   }
 }

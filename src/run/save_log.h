@@ -11,11 +11,12 @@
 
 namespace torchkeep {
 
-/// Appends to the log as long as that works; nothing depends on it.
+/// Appends to the log as long as that works; nothing depends on it. What is no error of a file (an interruption that
+/// comes out of the file system) passes through.
 class SaveLog final {
  public:
   SaveLog(Fs& fs, const std::string& directory);
-  void append(const SaveMetrics& save) noexcept;
+  void append(const SaveMetrics& save);
 
  private:
   Fs& fs_;

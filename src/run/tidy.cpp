@@ -20,9 +20,12 @@
 namespace torchkeep {
 namespace {
 
-std::unique_ptr<Lock> lock_run(Fs& fs, const std::string& directory, bool dry_run) {
-  if (dry_run) return nullptr;
-  return std::make_unique<Lock>(fs, in_directory(directory, names::kLock), "try again when that run has ended");
+std::unique_ptr<Lock> lock_run(Fs& fs, const std::string& directory, const RemovalOptions& options) {
+  if (options.dry_run) return nullptr;
+  return std::make_unique<Lock>(fs, in_directory(directory, names::kLock),
+                                LockRules{.locking = options.locking,
+                                          .if_busy = "try again when that run has ended",
+                                          .if_unsupported = options.if_unsupported});
 }
 
 std::vector<SetAside> list_files(Fs& fs, const std::string& directory) {
@@ -42,7 +45,7 @@ Removal remove_files(Fs& fs, const std::string& directory, const std::vector<Set
                      const RemovalOptions& options) {
   Removal done;
   for (const SetAside& one : files) {
-    const bool pinned = fs.status(in_directory(directory, names::pin(one.step))).has_value();
+    const bool pinned = fs.entry(in_directory(directory, names::pin(one.step))).has_value();
     if (options.pinned && pinned && !options.dry_run) unpin_checkpoint(directory, one.step, fs);
     const bool stays = pinned && !options.pinned;
     if (stays || (!options.dry_run && !remove_checkpoint(fs, directory, one.step))) {
@@ -59,7 +62,7 @@ Removal remove_files(Fs& fs, const std::string& directory, const std::vector<Set
 void refuse_pinned(Fs& fs, const std::string& directory, const std::vector<std::int64_t>& steps) {
   std::vector<std::int64_t> pinned;
   for (const std::int64_t step : steps) {
-    if (fs.status(in_directory(directory, names::pin(step)))) pinned.push_back(step);
+    if (fs.entry(in_directory(directory, names::pin(step)))) pinned.push_back(step);
   }
   if (pinned.empty()) return;
   throw Error(Code::invalid_argument,
@@ -75,7 +78,7 @@ Removal prune_run(const std::string& directory, const KeepRules& rules, const Re
                 "expected how many of the newest checkpoints to keep (1 at least), and a metric to keep the best by",
                 at_file(directory));
   }
-  const auto lock = lock_run(fs, directory, options.dry_run);
+  const auto lock = lock_run(fs, directory, options);
   const RunOverview run = look_at_run(directory, rules, fs);
   if (run.checkpoints.empty()) throw Error(Code::not_found, "no checkpoint in this folder", at_file(directory));
   const CheckpointOverview& newest = run.checkpoints.back();
@@ -92,7 +95,7 @@ Removal prune_run(const std::string& directory, const KeepRules& rules, const Re
 
 Removal remove_checkpoints(const std::string& directory, const std::vector<std::int64_t>& steps,
                            const RemovalOptions& options, Fs& fs) {
-  const auto lock = lock_run(fs, directory, options.dry_run);
+  const auto lock = lock_run(fs, directory, options);
   std::vector<SetAside> files = list_files(fs, directory);
   std::vector<std::int64_t> missing;
   for (const std::int64_t step : steps) {
@@ -115,7 +118,7 @@ Removal remove_checkpoints(const std::string& directory, const std::vector<std::
 }
 
 Removal remove_broken(const std::string& directory, const RemovalOptions& options, Fs& fs) {
-  const auto lock = lock_run(fs, directory, options.dry_run);
+  const auto lock = lock_run(fs, directory, options);
   Removal done;
   for (const SetAside& one : look_at_run(directory, {}, fs).broken) {
     if (!options.dry_run) fs.remove(one.path);

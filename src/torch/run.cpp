@@ -71,7 +71,7 @@ struct Run::Impl {
     if (engine.options().signals) signals.emplace();
   }
 
-  void warn(std::string message) const {
+  void warn(std::string message) {
     engine.report({.kind = Event::Kind::warning, .message = std::move(message), .step = engine.step()});
   }
 
@@ -92,7 +92,7 @@ struct Run::Impl {
   }
 
   void track_generators_and_gradients() {
-    // The gradients before the generators, which come last: nothing that restores may draw after them.
+    // The generators come last: nothing that restores may draw after them.
     if (engine.options().gradients) {
       engine.track(kGradients,
                    {.capture = [this] { return gradients_of(tracked.modules); },
@@ -104,7 +104,8 @@ struct Run::Impl {
                           .prepare =
                               [this](const Value& value) {
                                 return prepare_load_rng(value, {.any_devices = engine.options().any_devices});
-                              }});
+                              },
+                          .last = true});
     }
   }
 
@@ -127,7 +128,7 @@ struct Run::Impl {
     for (const auto& [name, sampler] : samplers) {
       if (!sampler.is_unattended() || !unattended.insert(name).second) continue;
       warn(fmt::format(
-          "'{}' drew samples, but nobody says which were used, so its saved position stands still: loop over "
+          "'{}' drew samples, but nothing says which were used, so its saved position stands still: loop over "
           "tk::batches(loader, sampler), or call sampler.advance(n)",
           name));
     }

@@ -7,7 +7,8 @@ namespace torchkeep {
 /// While one of these lives, the three signals only set a flag; handlers that were there before are called too. A
 /// second SIGINT has its default effect: it ends the process. A signal that was ignored stays ignored (nohup,
 /// background jobs). A forked child gets the signals' earlier effect. When the last one is destroyed, the earlier
-/// handlers come back, unless somebody installed others meanwhile.
+/// handlers come back. A handler that was installed over ours meanwhile stays; if it calls the one before it, that one
+/// only hands the signal on.
 class StopSignals final {
  public:
   StopSignals();
@@ -19,6 +20,7 @@ class StopSignals final {
   int received() const noexcept;
 
  private:
+  int process_;  ///< that made it
   unsigned seen_;
 };
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -91,8 +92,10 @@ TEST_F(LockTest, AnotherProcessIsRefusedAndToldWhoHoldsIt) {
   char host[256] = {};
   ASSERT_EQ(::gethostname(host, sizeof host - 1), 0);
   const std::string who = "process " + std::to_string(holder.pid()) + " on " + host + " since 20";
-  EXPECT_ERROR(Lock(posix_fs(), path_, "open it with Role::reader"), Code::busy, path_ + ": locked by " + who);
-  EXPECT_ERROR(Lock(posix_fs(), path_, "open it with Role::reader"), Code::busy, "Z; open it with Role::reader");
+  EXPECT_ERROR(Lock(posix_fs(), path_, {.if_busy = "open it with Role::reader"}), Code::busy,
+               path_ + ": locked by " + who);
+  EXPECT_ERROR(Lock(posix_fs(), path_, {.if_busy = "open it with Role::reader"}), Code::busy,
+               "Z; open it with Role::reader");
 }
 
 TEST_F(LockTest, EndsWhenItsProcessIsKilled) {
@@ -114,9 +117,11 @@ TEST_F(LockTest, AWorkerForkedByAKilledProcessDoesNotKeepIt) {
     held = std::make_unique<Lock>(posix_fs(), path_);
     const pid_t worker = ::fork();
     if (worker == 0) {
+      const pid_t own = ::getpid();  // says that it runs: before that, its end of the fork is not done
+      static_cast<void>(::write(ends[1], &own, sizeof own) == sizeof own);
       while (true) ::pause();
     }
-    return ::write(ends[1], &worker, sizeof worker) == sizeof worker;
+    return worker > 0;
   });
   ASSERT_TRUE(holder.good());
   pid_t worker = 0;
@@ -137,9 +142,8 @@ TEST_F(LockTest, EndsWithTheObjectAndLeavesAnEmptyFile) {
 
 TEST_F(LockTest, ASecondOneInTheSameProcessIsRefusedUnderEveryName) {
   const Lock lock(posix_fs(), path_);
-  ASSERT_EQ(::symlink(path_.c_str(), (folder_ / "link").c_str()), 0);
   ASSERT_EQ(::link(path_.c_str(), (folder_ / "hard").c_str()), 0);
-  for (const std::string& name : {path_, folder_ / "link", folder_ / "hard", folder_ / "./run.lock"}) {
+  for (const std::string& name : {path_, folder_ / "hard", folder_ / "./run.lock"}) {
     EXPECT_ERROR(Lock(posix_fs(), name), Code::busy, "locked by process " + std::to_string(::getpid()));
   }
   EXPECT_FALSE(another_process_can_lock(path_));
@@ -200,24 +204,92 @@ TEST_F(LockTest, RefusalsDoNotUseUpDescriptors) {
   EXPECT_EQ(next_descriptor(), before);
 }
 
-/// What any library in the process may do: the kernel then drops the lock.
+/// What any library in the process may do (a copy of the folder does): the kernel then drops a record lock.
 void open_and_close(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   ASSERT_GE(fd, 0);
   ::close(fd);
 }
 
-TEST_F(LockTest, ConfirmTakesItAgainAfterAnotherDescriptorWasClosed) {
+/// What a network file system does when its server was away for too long.
+void drop_locks_of_this_process(const std::string& path) {
+  struct stat ours {};
+  ASSERT_EQ(::stat(path.c_str(), &ours), 0);
+  for (int fd = 3; fd < 64; ++fd) {
+    struct stat info {};
+    if (::fstat(fd, &info) != 0 || info.st_ino != ours.st_ino || info.st_dev != ours.st_dev) continue;
+    struct flock whole {};
+    whole.l_type = F_UNLCK;
+    whole.l_whence = SEEK_SET;
+    ASSERT_EQ(::fcntl(fd, F_OFD_SETLK, &whole), 0);
+  }
+}
+
+TEST_F(LockTest, StaysWhenThisProcessOpensAndClosesItsFile) {
   Lock lock(posix_fs(), path_);
   open_and_close(path_);
-  EXPECT_TRUE(another_process_can_lock(path_)) << "the trap is gone: confirm() is no longer needed";
-  lock.confirm();
   EXPECT_FALSE(another_process_can_lock(path_));
+  lock.confirm();
+}
+
+TEST_F(LockTest, TouchesNothingThatIsNotALockFile) {
+  create_file(posix_fs(), folder_ / "victim", "precious");
+  ASSERT_EQ(::symlink((folder_ / "victim").c_str(), path_.c_str()), 0);
+  EXPECT_ERROR(Lock(posix_fs(), path_), Code::invalid_argument, "found a symbolic link, which is not followed here");
+  posix_fs().remove(path_);
+  ASSERT_EQ(::symlink((folder_ / "nothing").c_str(), path_.c_str()), 0);
+  EXPECT_ERROR(Lock(posix_fs(), path_), Code::invalid_argument, "found a symbolic link");
+  EXPECT_FALSE(posix_fs().status(folder_ / "nothing"));
+  posix_fs().remove(path_);
+  ASSERT_EQ(::mkfifo(path_.c_str(), 0600), 0);
+  EXPECT_ERROR(Lock(posix_fs(), path_), Code::invalid_argument, "found a device, pipe or socket");
+  posix_fs().remove(path_);
+  ASSERT_EQ(::mkdir(path_.c_str(), 0700), 0);
+  EXPECT_ERROR(Lock(posix_fs(), path_), Code::invalid_argument, "found a folder");
+  EXPECT_EQ(read_file(posix_fs(), folder_ / "victim"), "precious");
+}
+
+TEST_F(LockTest, AFileThatHoldsOtherThingsIsLockedAndKeepsThem) {
+  create_file(posix_fs(), path_, "precious");
+  { const Lock lock(posix_fs(), path_); }
+  EXPECT_EQ(read_file(posix_fs(), path_), "precious");
+  // A note that has other names: a copy of the run made of hard links.
+  create_file(posix_fs(), folder_ / "copy", "process 1 on elsewhere since 2001-01-01T00:00:00Z\n");
+  posix_fs().remove(path_);
+  ASSERT_EQ(::link((folder_ / "copy").c_str(), path_.c_str()), 0);
+  { const Lock lock(posix_fs(), path_); }
+  EXPECT_TRUE(read_file(posix_fs(), folder_ / "copy").starts_with("process 1 on elsewhere"));
+}
+
+TEST_F(LockTest, AForkWhileManyThreadsLockAndUnlockLeavesTheChildNothing) {
+  std::atomic<bool> over{false};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&, path = path_ + std::to_string(i)] {
+      while (!over) Lock(posix_fs(), path).confirm();
+    });
+  }
+  for (int i = 0; i < 50; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      for (int fd = 3; fd < 64; ++fd) {
+        struct stat info {};
+        const bool is_file = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
+        if (is_file && (::fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR) ::_exit(1);
+      }
+      ::_exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  }
+  over = true;
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST_F(LockTest, ConfirmTellsWhenAnotherProcessTookItMeanwhile) {
   Lock lock(posix_fs(), path_);
-  open_and_close(path_);
+  drop_locks_of_this_process(path_);
   std::unique_ptr<Lock> theirs;
   Process thief([&] {
     theirs = std::make_unique<Lock>(posix_fs(), path_);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <vector>
 
-#include <torchkeep/files/fs.h>
+#include <torchkeep/files/publish.h>
 
 #include "support/expect_error.h"
 #include "support/small_disk.h"
@@ -34,8 +34,56 @@ TEST(PosixFs, RefusesDevicesAndPipesWithoutWaitingForThem) {
   ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
   EXPECT_ERROR(posix_fs().open_read(folder / "pipe"), Code::invalid_argument, "pipe: expected a regular file");
   EXPECT_ERROR(posix_fs().open_read("/dev/null"), Code::invalid_argument, "/dev/null: expected a regular file");
+  EXPECT_ERROR(posix_fs().open_write(folder / "pipe"), Code::invalid_argument, "pipe: expected a regular file");
   EXPECT_ERROR(posix_fs().open_write("/dev/null"), Code::invalid_argument, "/dev/null: expected a regular file");
   EXPECT_EQ(posix_fs().status("/dev/null")->kind, FileKind::other);
+}
+
+TEST(PosixFs, APathWithANulIsAnErrorAndNeverCutOff) {
+  const TempDir folder;
+  create_file(posix_fs(), folder / "victim", "old");
+  const std::string path = (folder / "victim") + std::string("\0.bak", 5);
+  const char* const message = "victim\\x00.bak: expected a path, found one with a NUL byte in it";
+  EXPECT_ERROR(publish(posix_fs(), path, as_bytes("new")), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().create(path, {}), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().open_write(path), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().open_read(path), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().rename(path, folder / "b"), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().rename(folder / "victim", path), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().remove(path), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().sync_directory(path), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().make_directory(path), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().list(path), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().status(path), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().read_link(path), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().free_space(path), Code::invalid_argument, message);
+  EXPECT_ERROR(posix_fs().try_lock(path, ""), Code::invalid_argument, message);
+  EXPECT_EQ(posix_fs().list(folder.path()), (std::vector<std::string>{"victim"}));
+  EXPECT_EQ(read_file(posix_fs(), folder / "victim"), "old");
+}
+
+TEST(PosixFs, ChangesNoFileThroughALinkOrAnotherName) {
+  const TempDir folder;
+  create_file(posix_fs(), folder / "victim", "old");
+  ASSERT_EQ(::symlink((folder / "victim").c_str(), (folder / "link").c_str()), 0);
+  ASSERT_EQ(::symlink((folder / "nothing").c_str(), (folder / "dangling").c_str()), 0);
+  EXPECT_ERROR(posix_fs().open_write(folder / "link"), Code::invalid_argument,
+               "link: expected a file, found a symbolic");
+  EXPECT_ERROR(posix_fs().open_write(folder / "dangling"), Code::invalid_argument, "found a symbolic link");
+  EXPECT_FALSE(posix_fs().status(folder / "nothing"));
+  EXPECT_EQ(posix_fs().entry(folder / "dangling")->kind, FileKind::link);
+  EXPECT_FALSE(posix_fs().entry(folder / "nothing"));
+  ASSERT_EQ(::link((folder / "victim").c_str(), (folder / "hard").c_str()), 0);
+  EXPECT_ERROR(posix_fs().open_write(folder / "hard"), Code::invalid_argument, "hard: expected a file of its own");
+  open_log(posix_fs(), folder / "hard")->write_at(3, as_bytes("!"));
+  EXPECT_EQ(read_file(posix_fs(), folder / "hard"), "old!");
+  publish(posix_fs(), folder / "link", as_bytes("new"), {.replace_link = true});
+  EXPECT_FALSE(posix_fs().read_link(folder / "link"));
+  mark(posix_fs(), folder / "dangling");
+  mark(posix_fs(), folder / "mark");
+  mark(posix_fs(), folder / "mark");
+  EXPECT_EQ(read_file(posix_fs(), folder / "mark"), "");
+  EXPECT_EQ(read_file(posix_fs(), folder / "victim"), "old");
 }
 
 TEST(PosixFs, DescriptorsAreNotInheritedByOtherPrograms) {

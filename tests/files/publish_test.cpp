@@ -261,11 +261,11 @@ TEST(Publish, AnErrorAboutWhatTheFillerReadsPassesUnchanged) {
 TEST(Publish, AnErrorNamesTheFileThatWasAskedFor) {
   MemoryFs memory;
   create_file(memory, "/a.pt", "old");
-  FaultFs fs(memory, {.call = 4, .error = EIO, .when = torchkeep::testing::Fault::When::before});
+  FaultFs fs(memory, {.call = 5, .error = EIO, .when = torchkeep::testing::Fault::When::before});
   const auto fill = [](File& file) { file.write_at(0, as_bytes("text")); };
   EXPECT_ERROR(publish(fs, "/a.pt", fill), Code::io,
                "/a.pt: cannot write 4 bytes: Input/output error; the file that was there is unchanged");
-  EXPECT_EQ(fs.calls().at(3).substr(0, 5), "write");
+  EXPECT_EQ(fs.calls().at(4).substr(0, 5), "write");
 }
 
 TEST(Publish, FindsALackOfSpaceBeforeFillingAndSaysTheNumbers) {

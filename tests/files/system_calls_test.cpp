@@ -44,6 +44,8 @@ struct Script {
 std::map<std::string, Script> scripts;
 std::size_t largest_transfer = ~std::size_t{0};
 bool writes_nothing = false;
+int refused_command = -1;
+int refusal = 0;
 
 }  // namespace
 
@@ -94,6 +96,10 @@ int __wrap_fcntl(int fd, int command, ...) {
   va_start(arguments, command);
   void* const argument = va_arg(arguments, void*);
   va_end(arguments);
+  if (command == refused_command) {
+    errno = refusal;
+    return -1;
+  }
   return scripts["fcntl"].fails() ? -1 : __real_fcntl(fd, command, argument);
 }
 }  // extern "C"
@@ -111,6 +117,7 @@ class SystemCalls : public ::testing::Test {
     scripts.clear();
     largest_transfer = ~std::size_t{0};
     writes_nothing = false;
+    refused_command = -1;
   }
   static Script& script(const std::string& call) { return scripts[call]; }
   std::string path() const { return folder_ / "a"; }
@@ -291,16 +298,44 @@ TEST_F(SystemCalls, AModeThatCannotBeGivenLeavesNoFile) {
 
 TEST_F(SystemCalls, AFileSystemWithoutLocksSaysSo) {
   for (const int error : {ENOLCK, ENOSYS, EOPNOTSUPP}) {
-    script("fcntl").results = {error};
-    EXPECT_ERROR(Lock(posix_fs(), path()), Code::unsupported, path() + ": this file system has no locks");
+    script("fcntl").always = error;
+    EXPECT_ERROR(Lock(posix_fs(), path(), {.if_unsupported = "say lock=none"}), Code::unsupported,
+                 path() +
+                     ": this file system has no locks, so two processes could write here at once, each removing "
+                     "and replacing the other's files; use a folder on another file system, or see to it that only "
+                     "one writes and say lock=none");
+    Lock unheld(posix_fs(), path(), {.locking = Locking::if_available});
+    EXPECT_FALSE(unheld.is_held());
+    unheld.confirm();
   }
-  Lock(posix_fs(), path()).confirm();
+  script("fcntl").always = 0;
+  Lock held(posix_fs(), path(), {.locking = Locking::if_available});
+  EXPECT_TRUE(held.is_held());
+  held.confirm();
+}
+
+TEST_F(SystemCalls, WhereOpenFilesHaveNoLocksARecordLockIsConfirmed) {
+  refused_command = F_OFD_SETLK;
+  for (const int error : {EINVAL, ENOLCK, ENOSYS}) {
+    refusal = error;
+    Lock lock(posix_fs(), path());
+    EXPECT_FALSE(read_file(posix_fs(), path()).empty()) << "from memory: opening the file would drop the lock";
+    ::close(::open(path().c_str(), O_RDONLY | O_CLOEXEC));  // drops it
+    lock.confirm();
+    struct flock whole {};
+    whole.l_type = F_WRLCK;
+    whole.l_whence = SEEK_SET;
+    const int other = ::open(path().c_str(), O_RDWR | O_CLOEXEC);  // closed after the lock: that would drop it again
+    ASSERT_EQ(__real_fcntl(other, F_OFD_GETLK, &whole), 0);
+    EXPECT_EQ(whole.l_pid, ::getpid()) << "the process holds it";
+    ::close(other);
+  }
 }
 
 TEST_F(SystemCalls, AnInterruptedLockIsRepeated) {
   script("fcntl").results = {EINTR, EINTR};
   Lock(posix_fs(), path()).confirm();
-  EXPECT_EQ(script("fcntl").calls, 4U);
+  EXPECT_EQ(script("fcntl").calls, 5U);  // two interrupted, taken, confirmed, given back
 }
 
 TEST_F(SystemCalls, ANoteThatCannotBeWrittenIsNoReasonToFail) {

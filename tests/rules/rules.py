@@ -11,14 +11,15 @@ import re
 # from; nothing includes them.
 LAYERS = {
     "base": set(),
+    "shard": {"base"},
     "state": {"base"},
     "files": {"base"},
-    "format": {"base", "state"},
+    "format": {"base", "shard", "state"},
     "schedule": {"base", "state"},
     "data": {"base", "state"},
-    "checkpoint": {"base", "state", "files", "format"},
-    "run": {"base", "state", "files", "format", "schedule", "data", "checkpoint"},
-    "torch": {"base", "state", "files", "format", "schedule", "data", "checkpoint", "run"},
+    "checkpoint": {"base", "shard", "state", "files", "format"},
+    "run": {"base", "shard", "state", "files", "format", "schedule", "data", "checkpoint"},
+    "torch": {"base", "shard", "state", "files", "format", "schedule", "data", "checkpoint", "run"},
 }
 
 FOLDERS = ("include", "src", "tests", "examples", "demo", "tools", "cmake", "cli", "python", "fuzz", "bench", ".ci")

@@ -690,7 +690,8 @@ TEST(Background, AForkedChildNeverPublishesAndNeverWaitsForItsParentsWriter) {
   if (child == 0) {
     run->train(4);
     run->engine.wait();
-    const bool refused = run->log.count(Event::Kind::save_failed) == 2;
+    const bool refused = run->log.warnings().find("was forked from process") != std::string::npos &&
+                         run->log.count(Event::Kind::save_failed) == 0;
     run.reset();
     ::_exit(refused ? 0 : 1);
   }

@@ -3,6 +3,7 @@
 // recovering: the next start finds a complete checkpoint, never older than the last one that was told saved.
 //
 // TORCHKEEP_CRASH_IMAGES=1000000 checks that many (`make crash`).
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <gtest/gtest.h>
@@ -13,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/files/publish.h>
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
@@ -41,7 +43,7 @@ struct Scenario {
   RunOptions options;
   std::vector<int> processes;  ///< steps each one trains before it dies
   int pin_every = 0;           ///< pins every so-many-th checkpoint right after it was saved; 0: none
-  int again_every = 0;         ///< saves so-many-th steps twice; 0: none
+  int again_every = 0;         ///< so-many-th steps are saved, due or not, and their files written twice; 0: none
   bool finishes = false;
   bool damaged_start = false;  ///< the newest checkpoint is bad when the first process starts
   bool waits = true;           ///< for every save; else what is written and what is trained overlap
@@ -113,6 +115,17 @@ struct Record {
   std::vector<std::pair<int, std::int64_t>> pins;  ///< (acknowledgement, step): from then on this pin must hold
 };
 
+bool was_pruned(const testing::EventLog& log, std::int64_t step) {
+  return std::any_of(log.events.begin(), log.events.end(),
+                     [&](const Event& event) { return event.kind == Event::Kind::pruned && event.step == step; });
+}
+
+/// Saves a checkpoint over itself, as a program that looks after a folder may do.
+void rewrite(Fs& fs, std::int64_t step) {
+  const std::string path = "/run/" + names::checkpoint(step);
+  save(load(path, {.fs = &fs}), path, {.fs = &fs});
+}
+
 /// A way to wrap the file system the run works on.
 using Wrap = std::function<std::unique_ptr<Fs>(Fs&)>;
 
@@ -131,6 +144,8 @@ Record record(const Scenario& scenario, Disk start, std::int64_t start_step, con
         if (run.log.events[i].kind != Event::Kind::saved) continue;
         record.crash->acknowledge(static_cast<int>(run.log.events[i].step));
         if (scenario.pin_every == 0 || ++saves % scenario.pin_every != 0) continue;
+        // Events are told when a call is done: what was saved early in it may be pruned by then.
+        if (was_pruned(run.log, run.log.events[i].step)) continue;
         pin_checkpoint("/run", run.log.events[i].step, fs);
         // The pin holds in every image of a later acknowledgement.
         record.pins.emplace_back(static_cast<int>(run.log.events[i].step) + 1, run.log.events[i].step);
@@ -144,6 +159,7 @@ Record record(const Scenario& scenario, Disk start, std::int64_t start_step, con
         const std::size_t first = run.log.events.size();
         run.engine.save_now();
         acknowledge(first);
+        rewrite(fs, run.engine.step());
       }
     }
     const std::size_t before = run.log.events.size();

@@ -133,7 +133,7 @@ TEST(RunOnAFailingDisk, SurvivesTheSameWhileTheTrainingGoesOn) {
 
 TEST(RunOnAFullDisk, TellsTheNumbersAndContinuesWhenThereIsRoomAgain) {
   MemoryFs fs({}, MemoryFsSettings{.capacity = 9000});
-  FakeRun run(fs, {.save_every = 1, .keep_last = 0});
+  FakeRun run(fs, {.save_every = 1, .keep_last = 0, .stop_after_failures = 0});
   run.train(20);
   EXPECT_EQ(run.engine.step(), 20);
   const std::string told = run.log.text(Event::Kind::save_failed);
@@ -170,7 +170,7 @@ TEST(RunOnAFullDisk, AnUnsavedEndIsNotDone) {
 TEST(RunOnAFullDisk, ARealOne) {
   const testing::SmallDisk disk(256 << 10);
   if (!disk.mounted()) GTEST_SKIP() << disk.refusal();
-  FakeRun run(posix_fs(), {.save_every = 1, .keep_last = 0}, disk / "run");
+  FakeRun run(posix_fs(), {.save_every = 1, .keep_last = 0, .stop_after_failures = 0}, disk / "run");
   run.train(200);
   EXPECT_EQ(run.engine.step(), 200);
   EXPECT_GT(run.log.count(Event::Kind::save_failed), 0U);

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <functional>
 #include <gtest/gtest.h>
+#include <memory>
 #include <string>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -155,6 +156,55 @@ TEST(RunSignals, AHandlerThatCallsTheOneBeforeItOutlivesARunWithoutACircle) {
                         ::raise(SIGTERM);
                       }),
                       SIGTERM));
+}
+
+TEST(RunSignals, EachHandlerOfAChainAroundSeveralRunsIsCalledOnce) {
+  const int status = in_a_child([] {
+    MemoryFs fs;
+    ::signal(SIGTERM, count_plain);
+    {
+      SmallRun first(fs, {}, "/first");
+      install_chain();
+    }
+    {
+      SmallRun second(fs, {}, "/second");
+      calls = 0;
+      ::raise(SIGTERM);
+      second.step();
+      if (!second.run.stopping() || calls != 2) ::_exit(1);
+    }
+    ::raise(SIGTERM);  // no run is open: the two handlers of the program
+    ::_exit(calls == 4 ? 0 : 2);
+  });
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+TEST(RunSignals, TheLiveRunStopsAndNoHandlerStaysInWhateverOrderRunsAreClosed) {
+  struct sigaction before {
+  }, after{};
+  ::sigaction(SIGTERM, nullptr, &before);
+  MemoryFs fs;
+  auto first = std::make_unique<SmallRun>(fs, RunOptions{}, "/first");
+  auto second = std::make_unique<SmallRun>(fs, RunOptions{}, "/second");
+  first.reset();
+  ::raise(SIGTERM);
+  second->step();
+  EXPECT_TRUE(second->run.stopping());
+  second.reset();
+  ::sigaction(SIGTERM, nullptr, &after);
+  EXPECT_EQ(before.sa_handler, after.sa_handler);
+}
+
+TEST(RunSignals, ARunOfAForkedChildHasItsOwn) {
+  MemoryFs fs;
+  SmallRun parents(fs, {}, "/parents");
+  const int status = in_a_child([&] {
+    SmallRun own(fs, {}, "/own");
+    ::raise(SIGTERM);
+    own.step();
+    ::_exit(own.run.stopping() ? 0 : 1);
+  });
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 TEST(RunSignals, AnIgnoredSignalStaysIgnored) {

@@ -110,6 +110,7 @@ OpenedFile open_at_depth(std::shared_ptr<const ReadAt> file, const PtReadOptions
     case FileFormat::safetensors_index:
       return read_index(std::move(file), options, depth);
     case FileFormat::safetensors:
+    case FileFormat::dcp:  // a folder, which no bytes begin
       break;
   }
   return read_safetensors(std::move(file));
@@ -131,6 +132,8 @@ std::string_view to_string(FileFormat format) noexcept {
       return "pickle";
     case FileFormat::safetensors_index:
       return "index of sharded safetensors";
+    case FileFormat::dcp:
+      return "DCP folder";
     case FileFormat::safetensors:
       break;
   }

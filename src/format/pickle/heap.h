@@ -209,6 +209,9 @@ Slot call(Heap& heap, Slot callee, Slot args);
 /// BUILD: gives `target` its state.
 void build(Heap& heap, Slot target, Slot state);
 
+/// read() for those who take what they need off the heap: a pickle of millions of small objects then costs no Values.
+void look(Bytes bytes, const ReadContext& context, const std::function<void(const Heap&, Slot)>& look);
+
 /// Turns what is reachable from `root` into Values, which take the tensors out of the heap.
 Value to_value(Heap& heap, Slot root);
 

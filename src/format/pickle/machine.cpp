@@ -92,7 +92,9 @@ void Machine::push_global(std::string_view module, std::string_view name) {
          Code::refused);
   }
   if (!is_utf8(module) || !is_utf8(name)) fail("a global's name that is not UTF-8");
-  const Global global = look_up(module, name);
+  Global global = look_up(module, name);
+  const auto also_known = heap_.context().also_known;
+  if (global.role == Role::unknown && also_known != nullptr && also_known(module, name)) global.role = Role::inert;
   const UnknownClasses policy = heap_.context().unknown_classes;
   if (global.role == Role::unknown &&
       (policy == UnknownClasses::refuse || (policy == UnknownClasses::opaque && is_attack(module, name)))) {

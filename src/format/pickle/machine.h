@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "heap.h"
@@ -27,11 +28,16 @@ class Machine {
   std::uint64_t position() const noexcept { return size_ - reader_.remaining(); }
 
   Value run() {
+    return run([](Heap& heap, Slot root) { return to_value(heap, root); });
+  }
+  /// Gives what `use` makes of the heap and the pickle's object.
+  template <class Use>
+  std::invoke_result_t<Use, Heap&, Slot> run(Use use) {
     for (;;) {
       heap_.set_position(reader_.position());
       if (reader_.remaining() == 0) fail("the pickle ends without STOP");
       const auto op = static_cast<Op>(reader_.read<std::uint8_t>());
-      if (op == Op::stop) return to_value(heap_, pop());
+      if (op == Op::stop) return use(heap_, pop());
       step(op);
     }
   }

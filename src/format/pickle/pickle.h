@@ -68,6 +68,8 @@ struct ReadContext {
   std::function<std::variant<LoadedStorage, Tensor>(std::int64_t)> load_numbered;
   /// Gives the storage in a file of torch.save that the pickle holds as bytes; empty where that is refused.
   std::function<LoadedStorage(Bytes)> load_nested;
+  /// Tells the names that this kind of file has beside the list, as plain data; null: none.
+  bool (*also_known)(std::string_view module, std::string_view name) noexcept = nullptr;
 };
 
 /// Runs the pickle in `bytes`; what follows its STOP is left alone, and `end`, unless null, is set to where that

@@ -171,4 +171,8 @@ Value read(Bytes bytes, const ReadContext& context, std::uint64_t* end) {
   return value;
 }
 
+void look(Bytes bytes, const ReadContext& context, const std::function<void(const Heap&, Slot)>& look) {
+  Machine(bytes, context).run(look);
+}
+
 }  // namespace torchkeep::pickle

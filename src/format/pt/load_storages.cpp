@@ -3,6 +3,7 @@
 #include <map>
 #include <vector>
 
+#include <torchkeep/base/parallel.h>
 #include <torchkeep/format/record_storage.h>
 
 #include "bulk_read.h"
@@ -50,7 +51,8 @@ class RecordAccess {
         others.push_back(&request);
     }
     for (auto& [zip, items] : records) bulk_read(*zip, items, Bulk::fill, threads);
-    for (const ReadRequest* request : others) request->storage->read(request->offset, request->out);
+    parallel_for(others.size(), threads,
+                 [&](std::uint64_t i) { others[i]->storage->read(others[i]->offset, others[i]->out); });
   }
 
  private:

@@ -43,6 +43,11 @@ std::string_view RecordStorage::record_name() const noexcept {
   return record_ == nullptr ? std::string_view() : record_->name;
 }
 
+std::optional<RecordStorage::Stored> RecordStorage::stored() const {
+  if (zip_ == nullptr || record_->method != zip::kMethodStored) return std::nullopt;
+  return Stored{zip_->locate(*record_), record_->crc};
+}
+
 void RecordStorage::read(std::uint64_t offset, MutableBytes out) const {
   if (offset > nbytes_ || out.size() > nbytes_ - offset) {
     throw Error(Code::invalid_argument,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -36,6 +37,7 @@ struct Where {
 };
 
 /// Thrown by everything in torchkeep; only std::bad_alloc, when the memory is used up, may come in its place.
+/// Names in it may be any bytes: where() has them as they are, message() and what() show them printable.
 /// what() is one line: "runs/a/step-00000400.pt: data.pkl at byte 499: refused global 'os.system'".
 class Error : public std::runtime_error {
  public:
@@ -47,11 +49,15 @@ class Error : public std::runtime_error {
   const Where& where() const noexcept { return where_; }
   /// errno of the failed system call, 0 when none was involved.
   int system_error() const noexcept { return errno_; }
+  /// The exception that led to this one, as its thrower made it; null when there was none.
+  const std::exception_ptr& cause() const noexcept { return cause_; }
 
   /// The same error with the parts of `where` filled in that this one leaves empty.
   Error at(const Where& where) const;
   /// The same error, remembering errno.
   Error with_errno(int error_number) const;
+  /// The same error, led to by `cause`.
+  Error caused_by(std::exception_ptr cause) const;
 
   /// An I/O error from errno: "cannot <action>: No space left on device". ENOENT becomes Code::not_found.
   static Error from_errno(int error_number, std::string_view action, Where where = {});
@@ -61,6 +67,7 @@ class Error : public std::runtime_error {
   std::string message_;
   Where where_;
   int errno_ = 0;
+  std::exception_ptr cause_;
 };
 
 }  // namespace torchkeep

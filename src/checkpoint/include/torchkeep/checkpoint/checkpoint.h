@@ -34,6 +34,8 @@ struct SaveOptions {
   /// Called when the file is written, synced and read back, before its name leads to it. What it throws comes out of
   /// save(), and the old file stays.
   std::function<void()> consent = {};
+  /// See PublishOptions::replace_link.
+  bool replace_link = false;
 };
 
 /// How to load.

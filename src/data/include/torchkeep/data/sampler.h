@@ -54,7 +54,8 @@ class ResumableSampler {
   /// The loop used the batch that was drawn first; returns its size. Throws Error (invalid_argument) when none was
   /// drawn since the last reset or load.
   std::size_t advance_batch();
-  /// Draws up to `count` samples and counts them as used; empty when the epoch is over.
+  /// Draws up to `count` samples and counts them as used; empty when the epoch is over. The reset() that follows then
+  /// begins the next epoch, also where load_state_dict() put the position at an epoch's end.
   std::vector<std::size_t> take(std::size_t count);
 
   /// Number of the epoch, from 0.

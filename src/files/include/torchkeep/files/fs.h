@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <torchkeep/base/bytes.h>
@@ -40,13 +41,17 @@ class File {
   virtual const std::string& path() const noexcept = 0;
 };
 
-enum class FileKind { regular, directory, other };
+enum class FileKind { regular, directory, link, other };
 
-/// What `Fs::status` tells about a path, symbolic links followed.
+/// "a folder", "a symbolic link" ...
+std::string_view to_string(FileKind kind) noexcept;
+
+/// What `Fs::status` tells about a path, symbolic links followed, and `Fs::entry` about what stands there itself.
 struct FileStatus {
   FileKind kind = FileKind::regular;
-  std::uint64_t size = 0;  ///< bytes
-  unsigned mode = 0;       ///< permission bits (0777)
+  std::uint64_t size = 0;   ///< bytes
+  unsigned mode = 0;        ///< permission bits (0777)
+  std::uint64_t names = 1;  ///< names that the file has (hard links)
 };
 
 /// Which way a file's bytes take to the disk. The file is the same; where the system lacks a way, or refuses it for
@@ -101,8 +106,9 @@ class Fs {
 
   /// A new, empty file. It must not exist (system error EEXIST), not even as a dangling link.
   virtual std::unique_ptr<File> create(const std::string& path, const CreateOptions& options) = 0;
-  /// A file to change in place, created when missing (mode 0666 less the umask); what it holds is kept. For logs:
-  /// a checkpoint is only ever published.
+  /// A file to change in place, created when missing (mode 0666 less the umask); what it holds is kept. A link is not
+  /// followed, and a file with other names is refused (Error, invalid_argument): nothing outside the folder changes.
+  /// For logs (open_log in publish.h): a checkpoint is only ever published.
   virtual std::unique_ptr<File> open_write(const std::string& path) = 0;
   /// An existing file to read.
   virtual std::unique_ptr<ReadAt> open_read(const std::string& path) = 0;
@@ -120,10 +126,15 @@ class Fs {
   virtual std::vector<std::string> list(const std::string& path) = 0;
   /// What is at `path`; nothing when it does not exist.
   virtual std::optional<FileStatus> status(const std::string& path) = 0;
+  /// What stands under the name itself, be it a link that leads nowhere; nothing when the name is free.
+  std::optional<FileStatus> entry(const std::string& path);
   /// Where the symbolic link `path` points, as written in it; nothing when it is not a link or does not exist.
   virtual std::optional<std::string> read_link(const std::string& path) = 0;
   /// Bytes an ordinary user may still write to the file system that holds `path`; nothing when it does not say.
   virtual std::optional<std::uint64_t> free_space(const std::string& path) = 0;
+
+  /// The same path, valid whatever the process's working directory is later.
+  virtual std::string absolute(const std::string& path) { return path; }
 
   /// Tries to lock `path` for this process alone, without waiting; the file is created when missing and then holds
   /// `note`. Throws Error (unsupported) where the file system has no locks. Most programs want Lock (lock.h).

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,6 +22,9 @@ struct PublishOptions {
   std::optional<std::uint64_t> size = std::nullopt;
   /// How the bytes are written.
   WritePath write_path = WritePath::page_cache;
+  /// What happens where `path` is a symbolic link: false: the file that it leads to is replaced, and the link stays;
+  /// true: the link itself is, so that nothing outside the folder changes.
+  bool replace_link = false;
 };
 
 /// Creates or replaces the file `path` with what `fill` writes.
@@ -47,9 +51,16 @@ std::string resolve_links(Fs& fs, const std::string& path);
 /// True for the names publish() gives its temporary files: ".NAME.tmp-PID-N", or ".tmp-PID-N" where that is too long.
 bool is_temporary_name(std::string_view name) noexcept;
 
-/// Removes the temporary files that killed processes left in `directory` and returns how many. Only for one who knows
-/// that nobody publishes there: the holder of the folder's Lock.
+/// Removes the temporary files that killed processes left in `directory` and returns how many; what has such a name and
+/// is no file stays. Only for the holder of the folder's Lock, for none may be publishing there.
 std::size_t remove_temporaries(Fs& fs, const std::string& directory);
+
+/// A log to go on with, created when missing. It is a file in its folder and nothing else: a link, folder, pipe or
+/// device in its place is an Error (invalid_argument), and a file with other names (hard links) is replaced by a copy.
+std::unique_ptr<File> open_log(Fs& fs, const std::string& path);
+
+/// Makes sure that there is something at `path`: an empty file is created where the name is free.
+void mark(Fs& fs, const std::string& path);
 
 /// Creates the folder `path` and those above it that are missing, each synced into its parent when `durable`.
 /// Throws Error (invalid_argument) when something that is not a folder stands in the way.

@@ -22,6 +22,7 @@ enum class FileFormat : std::uint8_t {
   pickle,        ///< pickle.dump
   safetensors,
   safetensors_index,  ///< JSON that says in which safetensors file beside it each tensor is
+  dcp,                ///< a folder of torch.distributed.checkpoint (torchkeep/format/dcp.h)
 };
 
 /// "torch.save zip", "safetensors": for people.

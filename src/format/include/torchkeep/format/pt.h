@@ -73,6 +73,10 @@ struct OpenedFile {
   std::vector<std::shared_ptr<RecordStorage>> records;
   /// True when `value` has storages that are not among `records`, but ranges of the file, or records turned around.
   bool has_other_storages = false;
+  /// Storages beside `records` whose bytes have checksums: reading all of one checks it.
+  std::vector<StoragePtr> checked_storages;
+  /// Of a folder: the bytes of its files in all.
+  std::uint64_t file_size = 0;
   /// The texts that safetensors keeps beside the tensors.
   std::vector<std::pair<std::string, std::string>> metadata;
   /// Where it ends in the file: behind a stream or a pickle may follow others.

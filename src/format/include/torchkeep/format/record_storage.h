@@ -37,6 +37,13 @@ class RecordStorage final : public Storage {
   const std::string& location() const noexcept override;
   /// The record's name ("data/3"), as long as its bytes have not been read into memory.
   std::string_view record_name() const noexcept;
+  /// Bytes that lie in the file as they are.
+  struct Stored {
+    std::uint64_t offset = 0;  ///< in the file
+    std::uint32_t crc = 0;     ///< of all of them; 0: not computed
+  };
+  /// Where they lie; nothing for a deflated record and for one that is in memory. Reads and checks the local header.
+  std::optional<Stored> stored() const;
 
  private:
   friend class RecordAccess;

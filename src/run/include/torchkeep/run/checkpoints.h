@@ -27,7 +27,8 @@ struct BestBy {
   Best best = Best::min;
 };
 
-/// The checkpoints in `directory`, oldest first. A folder that does not exist holds none.
+/// The checkpoints in `directory`, oldest first: files only, also behind links; what else has such a name is none. A
+/// folder that does not exist holds none.
 std::vector<CheckpointInfo> list_checkpoints(const std::string& directory, Fs& fs = posix_fs());
 
 /// The path of a checkpoint by name: "last" (the newest), "best" (by the metric the newest checkpoint says the run goes

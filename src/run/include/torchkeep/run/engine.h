@@ -50,6 +50,8 @@ struct Tracked {
   std::function<std::vector<const void*>()> gated = {};
   /// The identities of memory that changes outside of every step, such as buffers: always copied, whoever owns it.
   std::function<std::vector<const void*>()> ungated = {};
+  /// True: restored after all others, whatever the order of the track() calls.
+  bool last = false;
 };
 
 /// One run in one directory. Use: construct, track everything, resume, then finish_step after every step, finish.
@@ -77,24 +79,40 @@ class Engine final {
   /// are renamed, kept and reported. Throws Error: not_found (Resume::required and none there), corrupt (all are
   /// damaged; lists each with its reason), mismatch (the checkpoint does not fit what is tracked; lists everything, and
   /// nothing was changed), invalid_argument (nothing tracked; Resume::never and some there), io.
+  /// After an error it can be called again.
   std::int64_t resume();
+  /// True once resume() has returned.
+  bool is_resumed() const noexcept;
 
   /// To be called before what is tracked as `name` changes its own and other watched memory: what a save under way
   /// still needs of it is copied aside. Another name, or an empty one, guards the same.
+  /// From then on the state is one of the middle of a step: nothing is saved before the next finish_step().
   void gate(std::string_view name = {});
+  /// Says the same of the state, where a loop begins a step.
+  void begin_step() noexcept;
   /// Notes that `step` (larger than the last) is done: logs its metrics, starts a save when that is due. `metrics` is a
   /// dict of numbers and texts, or None. Failing saves are events, not errors; of a save in the background they come
   /// out of the next call.
   void finish_step(std::int64_t step, const Value& metrics = {});
-  /// Saves the state of the last finished step and waits until that is done; false when that failed (an event says why)
-  /// and for a reader.
+  /// Saves the state of the last finished step and waits until that is done; true when it is saved, now or before: the
+  /// checkpoint of a step is never written anew. False when that failed (an event says why), in the middle of a step
+  /// (then its finish_step() saves), and for a reader.
   bool save_now();
   /// Returns when no save is under way. Live memory must not have changed in the middle of a step.
   void wait();
   /// The last save that succeeded.
   const std::optional<SaveMetrics>& last_save() const noexcept;
-  /// Saves the last state unless that is done, and notes that training is over (not after a stop request).
-  void finish();
+  /// Saves the state of the last finished step unless that is done, at the end of a loop that was left early. In the
+  /// middle of a step nothing is saved, and a warning says so.
+  void save_last();
+  /// save_last(), and notes that training is over (not after a stop request, unless
+  /// `complete` says that the last step was reached all the same).
+  void finish(bool complete = false);
+  /// The newest step whose checkpoint is durable; nothing before the first.
+  const std::optional<std::int64_t>& saved() const noexcept;
+  /// Throws Error (io) when saving has failed for good: options().stop_after_failures saves in a row, or every one
+  /// since the beginning.
+  void require_saved() const;
 
   /// Asks for a stop at the end of the current step; `signal` is the one that asks, if any. Safe in a signal handler
   /// and from any thread.
@@ -111,8 +129,8 @@ class Engine final {
   std::int64_t step() const noexcept;
   const std::string& directory() const noexcept;
   const RunOptions& options() const noexcept;
-  /// Hands an event to RunOptions::on_event.
-  void report(const Event& event) const;
+  /// Hands an event to RunOptions::on_event; in the middle of a call of this engine, when that call is done.
+  void report(const Event& event);
 
  private:
   struct Impl;

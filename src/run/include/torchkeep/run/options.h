@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include <torchkeep/base/error.h>
 #include <torchkeep/files/fs.h>
+#include <torchkeep/files/lock.h>
 
 namespace torchkeep {
 
@@ -27,6 +29,9 @@ enum class Role : std::uint8_t {
 
 /// Which end of a metric is good.
 enum class Best : std::uint8_t { min, max };
+
+/// How messages write an option: `RunOptions::role = Role::reader`, or `role="reader"`.
+enum class Spelling : std::uint8_t { cpp, python };
 
 /// How a save in the background proves that what it wrote from live memory is the state at finish_step().
 enum class Proof : std::uint8_t {
@@ -57,14 +62,15 @@ struct Event {
     warning,         ///< something is likely to be lost or is not as it should be
   };
   Kind kind = Kind::warning;
-  std::string message = {};        ///< one line for people, with the file and numbers
-  std::int64_t step = 0;           ///< the step it is about
-  std::string path = {};           ///< the file it is about, if any
-  std::uint64_t bytes = 0;         ///< of `saved`: size of the file
-  double seconds = 0;              ///< of `saved`: how long it took
-  std::uint64_t count = 0;         ///< of `cleaned`: number of files
-  double blocked_seconds = 0;      ///< of `saved`: how long the training waited for it
-  std::uint64_t staged_bytes = 0;  ///< of `saved`: bytes that were copied aside
+  std::string message = {};         ///< one line for people, with the file and numbers; the directory as it was given
+  std::int64_t step = 0;            ///< the step it is about
+  std::string path = {};            ///< the file it is about, if any; valid whatever the working directory is by now
+  std::uint64_t bytes = 0;          ///< of `saved`: size of the file
+  double seconds = 0;               ///< of `saved`: how long it took
+  std::uint64_t count = 0;          ///< of `cleaned`: number of files
+  double blocked_seconds = 0;       ///< of `saved`: how long the training waited for it
+  std::uint64_t staged_bytes = 0;   ///< of `saved`: bytes that were copied aside
+  std::optional<Error> error = {};  ///< of `save_failed`: why, with the exception that led to it
 
   /// Whether somebody should look at it.
   bool is_warning() const noexcept {
@@ -92,6 +98,9 @@ struct RunOptions {
   std::int64_t save_every = 0;
   /// When so many seconds have passed since the last save; 0: not by time, unless save_every is 0 too: then 600.
   double save_seconds = 0;
+  /// Also whenever `best_metric` is better than at every step before (of the whole run, as far as its checkpoints
+  /// tell). Then keep_best is at least 1.
+  bool save_on_best = false;
 
   // ---- what to keep (pinned checkpoints and the newest are always kept) ----
 
@@ -99,7 +108,8 @@ struct RunOptions {
   std::int64_t keep_last = 3;
   /// Every checkpoint whose step is a multiple of this; 0: none.
   std::int64_t keep_every = 0;
-  /// The best so many by `best_metric`; 0: none. NaN is never best; of equals the older is better.
+  /// The best so many by `best_metric`, of the steps that were saved; 0: none. NaN is never best; of equals the older
+  /// is better. A metric that is given at other steps than those that save is not in any checkpoint: see save_on_best.
   std::int64_t keep_best = 0;
   /// Name of the metric (as given to finish_step) that keep_best and "best" go by.
   std::string best_metric = {};
@@ -131,8 +141,8 @@ struct RunOptions {
   bool durable = true;
   /// Read every checkpoint back and check each CRC before its name appears.
   bool read_back = true;
-  /// Ask the training to stop after so many failed saves in a row; 0: never.
-  int stop_after_failures = 0;
+  /// Ask the training to stop after so many failed saves in a row, for nothing of it would be left; 0: never.
+  int stop_after_failures = 5;
 
   /// resume() reads a checkpoint straight into what is tracked and checks it on the way; one that turns out damaged in
   /// the middle leaves that half changed, until the next older one is loaded over it, whole. True: check every
@@ -154,11 +164,19 @@ struct RunOptions {
   /// and the next finish_step() saves. (Python looks for Ctrl-C.)
   std::function<void()> while_waiting = {};
 
-  /// Told of everything that happens, on the thread that called the run. Empty: the front's default (C++: warnings,
-  /// start and end as lines on stderr). An exception from it comes out of the call that led to it.
+  /// Told of everything that happens, on the thread that called the run, when the work of that call is done. Empty: the
+  /// front's default (C++: warnings, start and end as lines on stderr). An exception from it comes out of the call that
+  /// led to it, which has done its work nevertheless; events it did not get to are told by the next call.
   std::function<void(const Event&)> on_event = {};
   /// The file system; null is the machine's.
   Fs* fs = nullptr;
+
+  /// What a writer does in a folder on a file system without locks (some network and user-space ones). An error, by
+  /// default: nothing would keep a second process from writing there at the same time. With Locking::if_available it
+  /// goes on and says once what is missing.
+  Locking lock = Locking::required;
+  /// In which language messages name options (the fronts set it).
+  Spelling spelling = Spelling::cpp;
 };
 
 /// What Run::exit_code() returns: for `return run.exit_code();` and the script around it.

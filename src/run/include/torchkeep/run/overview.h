@@ -49,6 +49,7 @@ struct RunOverview {
   std::vector<SetAside> broken;                 ///< damaged checkpoints that a resume set aside
   std::vector<SetAside> leftovers;              ///< of a killed process; the next writer removes or restores them
   std::vector<std::int64_t> dangling_pins;      ///< pins whose checkpoint does not exist
+  std::vector<std::string> odd;                 ///< no files under names of a run's: "step-00000003.pt (a folder)"
   std::optional<std::int64_t> finished;         ///< the step at which training ended
   std::optional<KeepRules> rules;               ///< as the newest checkpoint records them
 };

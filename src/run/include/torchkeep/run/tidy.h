@@ -23,6 +23,9 @@ struct RemovalOptions {
   bool pinned = false;   ///< remove what is pinned too, with its pin
   /// Allow to remove the newest checkpoint, or all of them.
   bool newest = false;
+  /// What to do on a file system without locks; and what its error advises: "use --without-lock".
+  Locking locking = Locking::required;
+  std::string if_unsupported = {};
 };
 
 /// Removes the checkpoints that no rule keeps. The newest is read back whole first: nothing is removed while it is

@@ -50,10 +50,11 @@ concept IsModuleHolder = requires(const T& holder) {
 ///   run.finish();
 ///   return run.exit_code();
 ///
-/// A save that fails is an event (RunOptions::on_event), never an exception: training goes on. SIGTERM, SIGINT and
-/// SIGUSR1 make the next finish_step() save, and then stopping() is true; handlers that were installed before still
-/// run, and a second SIGINT ends the program at once. docs/run-directory.md describes the directory. All calls come
-/// from one thread. The destructor saves nothing: call finish().
+/// A save that fails is an event (RunOptions::on_event), never an exception: training goes on, until saving has become
+/// impossible (RunOptions::stop_after_failures). SIGTERM, SIGINT and SIGUSR1 make the next finish_step() save, and then
+/// stopping() is true; handlers that were installed before still run, and a second SIGINT ends the program at once.
+/// docs/run-directory.md describes the directory. All calls come from one thread. The destructor saves nothing: call
+/// finish().
 class Run final {
  public:
   /// Opens `directory` (a writer creates and locks it). Throws Error: busy (another process writes there),
@@ -78,7 +79,8 @@ class Run final {
   /// Continues from the newest checkpoint that verifies: returns its step, or 0 at the beginning. Damaged newer ones
   /// are set aside, kept and reported. Warns, by name, of what would be lost: see RunOptions::on_event. Throws Error:
   /// mismatch (everything that does not fit, in one list, before anything was changed), corrupt (all checkpoints are
-  /// damaged), not_found (Resume::required), invalid_argument (nothing tracked; Resume::never), io.
+  /// damaged), not_found (Resume::required), invalid_argument (nothing tracked; Resume::never), io. After an error it
+  /// can be called again.
   std::int64_t resume();
 
   /// optimizer.step(closure). Every step of a tracked optimizer goes through here: what a save in the background still
@@ -89,14 +91,16 @@ class Run final {
   /// due, starts it and returns (see RunOptions::background); when a stop was asked for, returns after the save. Says
   /// what became of an earlier save.
   void finish_step(std::int64_t step, const Value& metrics = {});
-  /// Saves the state after the last finished step now and waits for it; false when that failed (an event says why), and
-  /// for a reader.
+  /// Saves the state after the last finished step now and waits for it; true when it is saved, now or before: the
+  /// checkpoint of a step is never written anew. False when that failed (an event says why), after a step() whose
+  /// finish_step() has not come yet (that one saves), and for a reader.
   bool save_now();
   /// Returns when no save is under way. To be called between steps, as save_now().
   void wait();
   /// What the last save that succeeded cost.
   const std::optional<SaveMetrics>& last_save() const noexcept;
-  /// Saves the last state, unless that is done, and notes that training is over (unless a stop was asked for).
+  /// Saves the last state, unless that is done, and notes that training is over (unless a stop was asked for). After a
+  /// step() without finish_step() nothing is saved, and a warning says so.
   void finish();
 
   /// True once a stop was asked for and the state is saved (or, as an event said, could not be): leave the loop.

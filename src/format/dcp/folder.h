@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A DCP folder whose .metadata has been read and compared with its files.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "item.h"
+#include "metadata.h"
+
+namespace torchkeep::dcp {
+
+struct OpenFolder {
+  Metadata metadata;
+  std::shared_ptr<const ItemSource> source;
+  std::vector<std::string> notes;
+  std::uint64_t nbytes = 0;  ///< of all its data files and .metadata
+};
+
+/// Reads .metadata, or what each rank wrote for itself, and checks all that can be checked without the items: that
+/// chunks cover their tensors exactly once, that every item has a place inside a file that is there.
+OpenFolder open_folder(const Folder& folder, const PtReadOptions& options);
+
+}  // namespace torchkeep::dcp
