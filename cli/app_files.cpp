@@ -103,10 +103,15 @@ void describe_convert(Builder& builder) {
                    "Metadata of a safetensors file; an empty TEXT takes it away; may be repeated");
   sub->add_flag("--strict", options->strict, "Fail if OUT cannot hold everything");
   sub->add_flag("--drop-objects", options->drop_objects, "Leave out objects that PyTorch's safe loader refuses");
+  sub->add_flag("--flatten-modules", options->flatten_modules,
+                "Turn whole pickled modules into state dicts with PyTorch's names");
   sub->add_flag("-f,--force", options->force, "Replace OUT if it exists");
   sub->footer(
       "Examples:\n  torchkeep convert checkpoint.pt model.safetensors --only model_state_dict --dtype bf16\n"
-      "  torchkeep convert model.safetensors model.pt\n  torchkeep convert ddp.pt plain.pt --strip-prefix module.");
+      "  torchkeep convert model.safetensors model.pt\n"
+      "  torchkeep convert yolo.pt yolo.safetensors --only model --flatten-modules\n"
+      "  torchkeep convert agent.zip::policy.pth policy.safetensors\n  torchkeep convert ddp.pt plain.pt "
+      "--strip-prefix module.");
 }
 
 void describe_extract(Builder& builder) {

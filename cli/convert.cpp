@@ -7,6 +7,7 @@
 #include <torchkeep/checkpoint/convert.h>
 #include <torchkeep/format/pt.h>
 #include <torchkeep/format/safetensors.h>
+#include <torchkeep/state/walk.h>
 
 #include "input.h"
 #include "json.h"
@@ -54,6 +55,7 @@ Value change_contents(const Value& value, const ConvertOptions& options, FileFor
   Value result = value;
   if (!options.only.empty()) result = select_parts(result, options.only);
   if (format == FileFormat::torch_script) result = flatten_module(result, left_out);
+  if (options.flatten_modules) result = flatten_modules(result);
   std::vector<Renaming> renamings;
   for (const std::string& prefix : options.strip_prefixes) renamings.push_back({prefix, ""});
   for (const std::string& renaming : options.renamings) {
@@ -65,6 +67,20 @@ Value change_contents(const Value& value, const ConvertOptions& options, FileFor
   return result;
 }
 
+bool has_module(const Value& value) {
+  bool found = false;
+  walk(value, [&found](const Visit& visit) {
+    found = found || is_module(visit.value);
+    return found ? Next::stop : Next::inside;
+  });
+  return found;
+}
+
+// What to do about a whole pickled module, where there is one.
+std::string_view module_advice(const Value& value) {
+  return has_module(value) ? "; --flatten-modules turns the whole modules among them into state dicts" : "";
+}
+
 // Objects that a .pt file for PyTorch's safe loader cannot hold: left out when that was asked for, else an error.
 void remove_objects(Conversion& conversion, bool drop) {
   Value without = conversion.value;
@@ -72,8 +88,8 @@ void remove_objects(Conversion& conversion, bool drop) {
   if (objects.empty()) return;
   if (!drop) {
     throw Error(Code::unsupported,
-                fmt::format("PyTorch's safe loader could not read: {}; --drop-objects leaves them out",
-                            fmt::join(objects, ", ")));
+                fmt::format("PyTorch's safe loader could not read: {}; --drop-objects leaves them out{}",
+                            fmt::join(objects, ", "), module_advice(conversion.value)));
   }
   conversion.value = without;
   conversion.left_out.insert(conversion.left_out.end(), objects.begin(), objects.end());
@@ -106,6 +122,10 @@ SafetensorsMetadata make_metadata(const Conversion& conversion, const ConvertOpt
 Plan plan_tensors(Conversion& conversion, const ConvertOptions& options) {
   FlatTensors flat = flatten_for_safetensors(conversion.value);
   conversion.left_out.insert(conversion.left_out.end(), flat.left_out.begin(), flat.left_out.end());
+  if (flat.tensors.empty()) {
+    throw Error(Code::unsupported, fmt::format("there is no tensor to write; left out: {}{}",
+                                               fmt::join(conversion.left_out, ", "), module_advice(conversion.value)));
+  }
   SafetensorsPlan planned = plan_safetensors(flat.tensors, make_metadata(conversion, options));
   for (const auto& [name, kept] : planned.tied)
     conversion.notes.push_back(fmt::format("{} is tied to {}: recorded in the metadata", name, kept));

@@ -7,6 +7,7 @@
 
 #include <torchkeep/checkpoint/folder.h>
 #include <torchkeep/files/fs.h>
+#include <torchkeep/format/member.h>
 #include <torchkeep/run/checkpoints.h>
 
 namespace torchkeep::cli {
@@ -29,7 +30,7 @@ std::string read_standard_input() {
 
 std::shared_ptr<const ReadAt> open_input(const std::string& path) {
   if (path == "-") return std::make_shared<MemoryReadAt>(read_standard_input(), "<stdin>");
-  return posix_fs().open_read(path);
+  return open_member(path, [](const std::string& name) { return posix_fs().open_read(name); });
 }
 
 std::function<std::shared_ptr<const ReadAt>(const std::string&)> siblings_of(const std::string& path) {

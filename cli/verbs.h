@@ -119,6 +119,7 @@ struct ConvertOptions {
   std::vector<std::string> metadata;   ///< NAME=TEXT
   bool strict = false;
   bool drop_objects = false;
+  bool flatten_modules = false;
   bool force = false;
 };
 int run_convert(Session& session, const ConvertOptions& options);

@@ -3,6 +3,7 @@
 #include "files.h"
 
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/checkpoint/export.h>
@@ -20,11 +21,12 @@
 namespace torchkeep::python {
 namespace {
 
-void save_file(nb::handle object, nb::handle to, bool durable, bool read_back, nb::object progress) {
+void save_file(nb::handle object, nb::handle to, bool durable, bool read_back, nb::object progress,
+               nb::object stand_in) {
   const std::string path = to_path(to);
   Value value;
   try {
-    value = to_value(object);
+    value = to_value(object, {.stand_in = std::move(stand_in)});
   } catch (const Error& error) {
     throw error.at({.file = path, .record = {}, .offset = {}, .key = {}});
   }
@@ -35,10 +37,11 @@ void save_file(nb::handle object, nb::handle to, bool durable, bool read_back, n
 }
 
 /// A whole file handed to `write`, a function of bytes, front to back.
-void save_to_stream(nb::handle object, nb::handle write, const std::string& name, nb::object progress) {
+void save_to_stream(nb::handle object, nb::handle write, const std::string& name, nb::object progress,
+                    nb::object stand_in) {
   Plan plan;
   try {
-    plan = plan_pt(to_value(object));
+    plan = plan_pt(to_value(object, {.stand_in = std::move(stand_in)}));
   } catch (const Error& error) {
     throw error.at({.file = name, .record = {}, .offset = {}, .key = {}});
   }
@@ -56,27 +59,42 @@ void save_to_stream(nb::handle object, nb::handle write, const std::string& name
   watch.end();
 }
 
-nb::object load_file(nb::handle from, nb::handle map_location, bool verify, nb::object progress) {
-  Watch watch(std::move(progress));
-  Source source(from, watch);
-  Value value = without_gil([&] {
+/// What of a file becomes objects, as a program says it in Python.
+struct Selection {
+  bool verify = true;
+  bool refuse_unknown = false;
+  bool drop_objects = false;
+  std::vector<std::string> only;  ///< paths of parts; empty: everything
+  bool is_one = false;            ///< the part that `only` names becomes the whole
+
+  LoadOptions options() const {
     LoadOptions options;
     options.verify = verify;
-    options.unknown_classes = UnknownClasses::refuse;
+    options.unknown_classes = refuse_unknown ? UnknownClasses::refuse : UnknownClasses::opaque;
+    options.keep_builtin_classes = true;
+    options.only = only;
+    options.drop_objects = drop_objects;
+    return options;
+  }
+  nb::object objects(const Value& value, nb::handle map_location) const {
+    try {
+      return from_value(is_one ? find_path(value, only[0]).value() : value, map_location);
+    } catch (const Error& error) {
+      throw error.at({.file = value.where().file, .record = {}, .offset = {}, .key = {}});
+    }
+  }
+};
+
+nb::object load_file(nb::handle from, nb::handle map_location, const Selection& selection, nb::object progress) {
+  Watch watch(std::move(progress));
+  Source source(from, watch);
+  const Value value = without_gil([&] {
+    LoadOptions options = selection.options();
     options.fs = &source.fs();
     return load(source.path(), options);
   });
   watch.end();
-  return from_value(value, map_location);
-}
-
-Value map_file(const std::string& path, bool verify, UnknownClasses unknown_classes, Fs& fs) {
-  LoadOptions options;
-  options.verify = verify;
-  options.unknown_classes = unknown_classes;
-  options.fs = &fs;
-  options.map = true;
-  return load(path, options);
+  return selection.objects(value, map_location);
 }
 
 /// Has every record checked, so that damage is an error now.
@@ -91,15 +109,30 @@ void check_records(const Value& value, Watch& watch) {
   });
 }
 
-nb::object load_mapped(nb::handle from, nb::handle map_location, bool verify) {
+nb::object load_mapped(nb::handle from, nb::handle map_location, const Selection& selection) {
   const std::string path = to_path(from);
   Watch watch;
-  Value value = without_gil([&] {
-    Value mapped = map_file(path, verify, UnknownClasses::refuse, posix_fs());
+  const Value value = without_gil([&] {
+    LoadOptions options = selection.options();
+    options.map = true;
+    Value mapped = load(path, options);
     check_records(mapped, watch);
     return mapped;
   });
-  return from_value(value, map_location);
+  return selection.objects(value, map_location);
+}
+
+/// The objects in the bytes of a file object, and how many of the bytes they took.
+nb::object load_stream(nb::handle from, nb::handle map_location, const Selection& selection, nb::object progress) {
+  Watch watch(std::move(progress));
+  Source source(from, watch);
+  std::uint64_t end = 0;
+  const Value value = without_gil([&] {
+    const std::shared_ptr<const ReadAt> file = source.fs().open_read(source.path());
+    return load(file, selection.options(), &end);
+  });
+  watch.end();
+  return nb::make_tuple(selection.objects(value, map_location), end);
 }
 
 /// A file whose tensors are read when somebody says where to.
@@ -108,7 +141,7 @@ class PyCheckpoint {
   PyCheckpoint(nb::handle from, nb::object progress) : watch_(std::move(progress)), source_(from, watch_) {
     without_gil([&] {
       LoadIntoOptions options;
-      options.unknown_classes = UnknownClasses::refuse;
+      options.keep_builtin_classes = true;
       options.fs = &source_.fs();
       opened_.emplace(source_.path(), options);
     });
@@ -144,13 +177,13 @@ class PyCheckpoint {
 
 nb::object look_into(nb::handle from) {
   Watch watch;
-  if (PyTuple_Check(from.ptr()) == 0) {
-    const std::string path = to_path(from);
-    return describe_value(without_gil([&] { return map_file(path, true, UnknownClasses::inspect, posix_fs()); }));
-  }
   Source source(from, watch);
-  Value value = without_gil(
-      [&] { return load(source.path(), {.unknown_classes = UnknownClasses::inspect, .fs = &source.fs()}); });
+  LoadOptions options;
+  options.unknown_classes = UnknownClasses::inspect;
+  options.keep_builtin_classes = true;
+  options.map = PyTuple_Check(from.ptr()) == 0;
+  if (!options.map) options.fs = &source.fs();
+  const Value value = without_gil([&] { return load(source.path(), options); });
   return describe_value(value);
 }
 
@@ -170,11 +203,16 @@ void verify_file(nb::handle from, nb::object progress) {
 void bind_files(nb::module_& module) {
   nb::class_<StoredTensor>(module, "StoredTensor").def("contiguous_bytes", &StoredTensor::contiguous_bytes);
   module.def("save", &save_file, nb::arg("object").none(), nb::arg("path"), nb::arg("durable"), nb::arg("read_back"),
+             nb::arg("progress").none(), nb::arg("stand_in"));
+  nb::class_<Selection>(module, "Selection")
+      .def(nb::init<bool, bool, bool, std::vector<std::string>, bool>(), nb::arg("verify"), nb::arg("refuse_unknown"),
+           nb::arg("drop_objects"), nb::arg("only"), nb::arg("is_one"));
+  module.def("load", &load_file, nb::arg("path"), nb::arg("map_location").none(), nb::arg("selection"),
              nb::arg("progress").none());
-  module.def("load", &load_file, nb::arg("path"), nb::arg("map_location").none(), nb::arg("verify"),
-             nb::arg("progress").none());
-  module.def("load_mapped", &load_mapped, nb::arg("path"), nb::arg("map_location").none(), nb::arg("verify"));
   module.def("save_to", &save_to_stream, nb::arg("object").none(), nb::arg("write"), nb::arg("name"),
+             nb::arg("progress").none(), nb::arg("stand_in"));
+  module.def("load_mapped", &load_mapped, nb::arg("path"), nb::arg("map_location").none(), nb::arg("selection"));
+  module.def("load_stream", &load_stream, nb::arg("stream"), nb::arg("map_location").none(), nb::arg("selection"),
              nb::arg("progress").none());
   nb::class_<PyCheckpoint>(module, "OpenedCheckpoint")
       .def(nb::init<nb::handle, nb::object>(), nb::arg("path"), nb::arg("progress").none())

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <nanobind/stl/string.h>
 #include <unordered_map>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "address_map.h"
 #include "errors.h"
 #include "info_maker.h"
+#include "opaque_maker.h"
 #include "tensor_maker.h"
 
 namespace torchkeep::python {
@@ -33,6 +35,9 @@ PyObject* collections_type(const char* name) {
 bool is_container(Kind kind) {
   return (kind >= Kind::list && kind <= Kind::frozenset) || kind == Kind::opaque;
 }
+
+/// args, kwargs and state of an opaque object.
+constexpr std::size_t kOpaqueParts = 3;
 
 class Builder {
  public:
@@ -115,7 +120,7 @@ class Builder {
       case Kind::device:
         return set(object, leaves_.device(value.as_device()));
       case Kind::back_reference:
-        return set(object, labels_.at(value.label()));
+        return set(object, open_object(value));
       default:
         break;
     }
@@ -155,12 +160,16 @@ class Builder {
       static PyObject* const type = collections_type("OrderedDict");
       frame.object = own(PyObject_CallNoArgs(type));
     }
+    if (value.is(Kind::opaque)) frame.object = begin_opaque(value);
     if (value.label() != 0 && frame.object.is_valid()) labels_[value.label()] = frame.object;
   }
 
   static std::size_t content_count(const Value& value) {
     if (value.is_mapping()) return 2 * value.items().size();
-    if (value.is(Kind::opaque)) return Parts(value).size();
+    if (value.is(Kind::opaque)) {
+      const Opaque& object = value.as_opaque();
+      return kOpaqueParts + object.list_items.size() + 2 * object.dict_items.size();
+    }
     return is_container(value.kind()) ? value.elements().size() : 0;
   }
 
@@ -172,7 +181,20 @@ class Builder {
       return i % 2 == 0 ? entry.key : entry.value;
     }
     if (!frame.value.is(Kind::opaque)) return frame.value.elements()[i];
-    return Parts(frame.value).value(i);
+    const Opaque& object = frame.value.as_opaque();
+    const std::size_t at = i - kOpaqueParts;
+    if (i < kOpaqueParts) return i == 0 ? object.args : i == 1 ? object.kwargs : object.state;
+    if (at < object.list_items.size()) return object.list_items[at];
+    const Entry& entry = object.dict_items[(at - object.list_items.size()) / 2];
+    return (at - object.list_items.size()) % 2 == 0 ? entry.key : entry.value;
+  }
+
+  /// The container or object that a part of it refers back to, while that is being built.
+  nb::object open_object(const Value& reference) const {
+    const auto found = labels_.find(reference.label());
+    if (found != labels_.end()) return found->second;
+    throw Error(Code::unsupported,
+                "an object that contains itself: only lists, dicts, namespaces and objects of unknown classes can");
   }
 
   nb::object leave(Frame& frame) {
@@ -205,7 +227,7 @@ class Builder {
         return own(PyObject_CallOneArg(type, counts.ptr()));
       }
       case Kind::opaque:
-        return leaves_.opaque(frame.value, frame.built);
+        return leaves_.opaque(frame.value, frame.object, frame.built);
       case Kind::set:
       case Kind::frozenset:
         check_hashes(frame.built, 1);
@@ -217,8 +239,8 @@ class Builder {
 
   nb::object from_tuple(Kind kind, nb::object tuple) {
     if (kind == Kind::size) return leaves_.size(tuple);
-    if (kind == Kind::set) return own(PySet_New(tuple.ptr()));
-    if (kind == Kind::frozenset) return own(PyFrozenSet_New(tuple.ptr()));
+    if (kind == Kind::set) return hashed(PySet_New(tuple.ptr()));
+    if (kind == Kind::frozenset) return hashed(PyFrozenSet_New(tuple.ptr()));
     return tuple;
   }
 
@@ -253,9 +275,20 @@ class Builder {
     check_hashes(items, 2);
     const bool is_plain = PyDict_CheckExact(mapping.ptr());
     for (std::size_t i = 0; i < items.size(); i += 2) {
-      check(is_plain ? PyDict_SetItem(mapping.ptr(), items[i].ptr(), items[i + 1].ptr())
-                     : PyObject_SetItem(mapping.ptr(), items[i].ptr(), items[i + 1].ptr()));
+      const int status = is_plain ? PyDict_SetItem(mapping.ptr(), items[i].ptr(), items[i + 1].ptr())
+                                  : PyObject_SetItem(mapping.ptr(), items[i].ptr(), items[i + 1].ptr());
+      if (status != 0) fail_hash();
     }
+  }
+  static nb::object hashed(PyObject* container) {
+    if (container == nullptr) fail_hash();
+    return own(container);
+  }
+  /// Of a key or an element that Python cannot hash, an argparse.Namespace for one.
+  [[noreturn]] static void fail_hash() {
+    const nb::python_error error;
+    throw Error(Code::corrupt, std::string("a key or an element of a set that cannot be one: ") +
+                                   nb::cast<std::string>(nb::str(nb::borrow(error.value()))));
   }
 
   static void set_attributes(const nb::object& object, const nb::object& attributes) {

@@ -5,6 +5,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "opaque_maker.h"
+
 namespace torchkeep::python {
 namespace {
 
@@ -65,11 +67,8 @@ nb::object InfoMaker::device(const Device& device) {
   return inspection_.attr("Named")(from_text("device '" + device.name + "'"));
 }
 
-nb::object InfoMaker::opaque(const Value& value, std::span<const nb::object> parts) {
-  const Opaque& object = value.as_opaque();
-  nb::list list;
-  for (const nb::object& one : parts) list.append(one);
-  return inspection_.attr("ObjectInfo")(from_text(object.module + "." + object.name), list);
+nb::object InfoMaker::opaque(const Value& value, const nb::object& made, std::span<const nb::object> parts) {
+  return finish_opaque(value, made, parts);
 }
 
 }  // namespace torchkeep::python

@@ -17,7 +17,7 @@ class InfoMaker final : public LeafMaker {
   nb::object dtype(DType dtype) override;
   nb::object device(const Device& device) override;
   nb::object size(const nb::object& tuple) override { return tuple; }
-  nb::object opaque(const Value& value, std::span<const nb::object> parts) override;
+  nb::object opaque(const Value& value, const nb::object& made, std::span<const nb::object> parts) override;
 
  private:
   nb::object part(const Value& value);

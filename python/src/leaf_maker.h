@@ -26,8 +26,8 @@ class LeafMaker {
   virtual nb::object dtype(DType dtype) = 0;
   virtual nb::object device(const Device& device) = 0;
   virtual nb::object size(const nb::object& tuple) = 0;
-  /// `parts` are those of Parts, in order.
-  virtual nb::object opaque(const Value& value, std::span<const nb::object> parts) = 0;
+  /// `made` and `parts`: see opaque_maker.h.
+  virtual nb::object opaque(const Value& value, const nb::object& made, std::span<const nb::object> parts) = 0;
   /// True when the exception on its way came out of a function of the user's, who wants to see it as it is.
   virtual bool is_users_error() const noexcept { return false; }
 };

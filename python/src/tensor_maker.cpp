@@ -8,6 +8,7 @@
 #include <span>
 
 #include "dlpack.h"
+#include "opaque_maker.h"
 
 namespace torchkeep::python {
 namespace {
@@ -248,13 +249,18 @@ nb::object TensorMaker::size(const nb::object& tuple) {
   return own(PyObject_CallOneArg(reinterpret_cast<PyObject*>(torch().size), tuple.ptr()));
 }
 
-nb::object TensorMaker::opaque(const Value& value, std::span<const nb::object>) {
+nb::object TensorMaker::opaque(const Value& value, const nb::object& made, std::span<const nb::object> parts) {
   const Opaque& object = value.as_opaque();
   if (object.form == Opaque::Form::persistent && object.args.is(Kind::tensor)) {
     const Tensor& all = object.args.as_tensor();
-    return torch().helpers.attr("typed_storage")(untyped(all.storage), dtype(all.dtype));
+    return torch().helpers.attr("typed_storage")(untyped(all.storage), dtype(all.dtype), all.storage_offset,
+                                                 all.sizes.at(0));
   }
-  value.fail(Code::refused, fmt::format("an object of class {}.{}", object.module, object.name));
+  if (object.module == "torch" || object.module == "torch.serialization") {
+    const nb::object special = torch().helpers.attr("special")(from_text(object.module + "." + object.name), parts[0]);
+    if (!special.is_none()) return special;
+  }
+  return finish_opaque(value, made, parts);
 }
 
 }  // namespace torchkeep::python

@@ -24,7 +24,7 @@ class TensorMaker : public LeafMaker {
   nb::object dtype(DType dtype) override { return torch().dtype(dtype); }
   nb::object device(const Device& device) override;
   nb::object size(const nb::object& tuple) override;
-  nb::object opaque(const Value& value, std::span<const nb::object> parts) override;
+  nb::object opaque(const Value& value, const nb::object& made, std::span<const nb::object> parts) override;
   bool is_users_error() const noexcept override { return users_error_; }
 
   /// The tensor on the device "meta".

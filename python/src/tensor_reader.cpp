@@ -49,7 +49,10 @@ Value TensorReader::read(PyObject* tensor) {
     // Sparse tensors have no storage and nested ones no shape. They are rare, so nobody else is asked beforehand.
     if (attribute(tensor, kLayout).ptr() != torch_.strided.ptr()) return read_sparse(tensor);
     if (is_true(attribute(tensor, kIsNested))) return read_nested(tensor);
-    throw;
+    const nb::object zeros = torch_.helpers.attr("zeros_of")(nb::borrow(tensor));
+    if (zeros.is_none()) throw;
+    keep_->add(zeros);
+    return detail::make_tensor(read_strided(zeros.ptr()));
   }
 }
 

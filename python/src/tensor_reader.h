@@ -16,6 +16,9 @@ namespace torchkeep::python {
 struct ReaderOptions {
   bool writable = false;             ///< the tensors' memory may be overwritten through the Value (load_into)
   const Watches* watches = nullptr;  ///< storages that become a WatchedStorage; it outlives the conversion
+  /// Called for objects that are no plain data: (whether there is one, what stands in for it). By default
+  /// torchkeep._stand_in.exact.
+  nb::object stand_in = {};
 };
 
 /// Reads tensors; those that share a torch.UntypedStorage share the Storage. One per conversion.

@@ -59,7 +59,11 @@ std::string advice(PyObject* object) {
   if (PyUnicode_Check(object)) return "save str(...) of it";
   if (nb::hasattr(object, "__array__") && !nb::hasattr(object, "__torch_function__"))
     return "save torch.as_tensor(...) or .item() of it";
-  return "save plain data and tensors";
+  if (nb::isinstance(nb::borrow(object), nb::module_::import_("enum").attr("Enum"))) return "save its value";
+  if (nb::isinstance(nb::borrow(object), nb::module_::import_("os").attr("PathLike"))) return "save str(...) of it";
+  const std::string type = type_name(object);
+  if (type == "argparse.Namespace" || type == "types.SimpleNamespace") return "save vars(...) of it";
+  return "save plain data and tensors, or say with default= what stands for it";
 }
 
 [[noreturn]] void refuse(PyObject* object) {
@@ -148,7 +152,7 @@ class Converter {
     if (type == &PyFrozenSet_Type) return enter(object, Kind::frozenset);
     if (type == Types::get().counter) return enter(object, Kind::counter);
     if (torch_ == nullptr) torch_ = Torch::if_imported();
-    if (torch_ == nullptr) refuse(object);
+    if (torch_ == nullptr) return make_stand_in(object, value);
     if (torch_->is_tensor(type)) return make_tensor(object, value);
     if (type == torch_->size) return enter(object, Kind::size);
     if (type == torch_->dtype_type) {
@@ -158,7 +162,57 @@ class Converter {
       return set(value, detail::make_dtype(*dtype));
     }
     if (type == torch_->device) return set(value, detail::make_device({to_text(own(PyObject_Str(object)).ptr())}));
-    refuse(object);
+    if (type == torch_->layout) return set(value, layout(object));
+    if (type == torch_->typed_storage || type == torch_->untyped_storage) return make_storage(object, value);
+    return make_stand_in(object, value);
+  }
+
+  /// What the caller gives for an object that is no plain data. An object that is met again has the same stand-in.
+  bool make_stand_in(PyObject* object, Value& value) {
+    constexpr int kMostInARow = 16;
+    nb::object& known = stand_ins_[object];
+    if (!known.is_valid()) {
+      if (++stand_ins_in_a_row_ > kMostInARow)
+        throw Error(Code::unsupported, "default= gives objects that are no plain data either, again and again");
+      const nb::object answer = ask_for_stand_in(object);
+      if (!nb::cast<bool>(answer[0])) refuse(object);
+      known = answer[1];
+      if (known.ptr() == object)
+        throw Error(Code::unsupported,
+                    fmt::format("default= gave back the {} that it was called for", type_name(object)));
+      alive_.push_back(nb::borrow(object));
+      alive_.push_back(known);
+    }
+    const nb::object stand_in = known;
+    const bool is_made = make(stand_in.ptr(), value);
+    stand_ins_in_a_row_ = 0;
+    return is_made;
+  }
+  nb::object ask_for_stand_in(PyObject* object) const {
+    if (options_.stand_in.is_valid()) return options_.stand_in(nb::borrow(object));
+    return nb::module_::import_("torchkeep._stand_in").attr("exact")(nb::borrow(object));
+  }
+
+  /// As PyTorch pickles a torch.layout: by its name.
+  static Value layout(PyObject* object) {
+    Opaque opaque;
+    opaque.module = "torch.serialization";
+    opaque.name = "_get_layout";
+    opaque.args = Value(Tuple{Value::string(to_text(own(PyObject_Str(object)).ptr()))});
+    return detail::make_opaque(std::move(opaque));
+  }
+
+  /// A storage by itself: the tensor of all its elements says everything about it.
+  bool make_storage(PyObject* object, Value& value) {
+    if (!reader_) reader_.emplace(*torch_, options_);
+    const nb::object tensor = torch_->helpers.attr("tensor_of_storage")(nb::borrow(object));
+    Opaque opaque;
+    opaque.module = "torch.storage";
+    opaque.name = Py_TYPE(object) == torch_->untyped_storage ? "UntypedStorage" : "TypedStorage";
+    opaque.form = Opaque::Form::persistent;
+    opaque.args = reader_->read(tensor.ptr());
+    alive_.push_back(tensor);
+    return remembered(object, value, [&] { return detail::make_opaque(std::move(opaque)); });
   }
 
   bool make_tensor(PyObject* object, Value& value) {
@@ -325,7 +379,9 @@ class Converter {
   std::vector<Frame> frames_;
   AddressMap<Value> made_;
   std::unordered_map<PyObject*, std::uint64_t> open_;  ///< containers in frames_, and their labels (0: none yet)
-  std::vector<nb::object> alive_;                      ///< what made_ knows by address
+  AddressMap<nb::object> stand_ins_;                   ///< by the address of what they stand in for
+  int stand_ins_in_a_row_ = 0;
+  std::vector<nb::object> alive_;  ///< what made_ and stand_ins_ know by address
 };
 
 }  // namespace

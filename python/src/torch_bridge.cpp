@@ -50,6 +50,8 @@ Torch::Torch() {
   size = type_at(torch, "Size");
   dtype_type = type_at(torch, "dtype");
   device = type_at(torch, "device");
+  layout = type_at(torch, "layout");
+  typed_storage = type_at(torch, "TypedStorage");
   untyped_storage = type_at(torch, "UntypedStorage");
   strided = torch.attr("strided");
   exchange = exchange_api(torch.attr("Tensor"));

@@ -35,6 +35,8 @@ class Torch {
   PyTypeObject* size;
   PyTypeObject* dtype_type;
   PyTypeObject* device;
+  PyTypeObject* layout;
+  PyTypeObject* typed_storage;
   PyTypeObject* untyped_storage;
   const DLPackExchangeApi* exchange;  ///< null in a PyTorch that lacks it
   nb::object strided;                 ///< torch.strided

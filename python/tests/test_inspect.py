@@ -50,7 +50,9 @@ def test_it_is_a_mapping_whose_tensors_are_read_on_demand(path):
 
 def test_unknown_classes_are_shown_and_never_made(tmp_path):
     torch.save({"x": torch.nn.Linear(1, 1)}, tmp_path / "a.pt")
-    assert "<torch.nn.modules.linear.Linear>" in repr(torchkeep.inspect(tmp_path / "a.pt"))
+    checkpoint = torchkeep.inspect(tmp_path / "a.pt")
+    assert "an object of torch.nn.modules.linear.Linear" in repr(checkpoint)
+    assert type(checkpoint["x"]) is torchkeep.Opaque
 
 
 def test_pytorch_is_not_needed(path):

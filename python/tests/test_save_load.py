@@ -177,8 +177,8 @@ class Custom:
 
 @pytest.mark.parametrize("value, hint", [
     (lambda: None, "code is not saved"), (Custom(), "plain data"), (torch.nn.Linear(1, 1), "state_dict()"),
-    (collections.defaultdict(list), "dict(...)"), (__import__("numpy").float64(1), "float(...)"),
-    (__import__("numpy").ones(2), "as_tensor"), (frozenset([1]), "frozenset"),
+    (collections.defaultdict(list), "dict(...)"), (__import__("numpy").longdouble(1), "as_tensor"),
+    (frozenset([1]), "frozenset"),
 ])
 def test_what_the_safe_loader_refuses_is_an_error_that_names_the_place(value, hint, tmp_path):
     with pytest.raises(torchkeep.Error) as caught:

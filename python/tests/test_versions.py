@@ -14,20 +14,22 @@ import torchkeep
 SOURCES = sorted(pathlib.Path(torchkeep.__file__).parent.glob("*.py*"))
 
 STANDARD = set("""
-    collections.Counter collections.OrderedDict collections.abc collections.abc.Callable
+    argparse.Namespace collections.Counter collections.OrderedDict collections.abc collections.abc.Callable
     collections.abc.Iterable collections.abc.Iterator collections.abc.Mapping collections.abc.MutableMapping
     collections.abc.Sequence collections.defaultdict collections.deque contextlib.contextmanager copy.copy
-    copy.deepcopy dataclasses.dataclass enum.Enum enum.Flag functools.wraps html.escape inspect.signature
-    io.BytesIO io.RawIOBase io.TextIOBase itertools.islice logging.ERROR logging.INFO logging.WARNING
-    logging.getLogger os.PathLike os.execv os.fsdecode os.fspath os.getpid os.kill os.path os.path.basename
-    os.path.dirname os.path.exists os.path.join pathlib.Path pathlib.PurePath pickle.UnpicklingError
+    copy.deepcopy dataclasses.dataclass datetime.date datetime.datetime datetime.time datetime.timedelta
+    datetime.timezone decimal.Decimal enum.Enum enum.Flag fractions.Fraction functools.wraps html.escape
+    inspect.signature io.BytesIO io.RawIOBase io.TextIOBase itertools.islice logging.ERROR logging.INFO
+    logging.WARNING logging.getLogger os.PathLike os.SEEK_CUR os.execv os.fsdecode os.fspath os.getpid os.kill
+    os.path os.path.basename os.path.dirname os.path.exists os.path.join pathlib.Path pathlib.PosixPath
+    pathlib.PurePath pathlib.PurePosixPath pathlib.PureWindowsPath pathlib.WindowsPath pickle.UnpicklingError
     platform.python_version random.Random random.SystemRandom random.getstate random.seed random.setstate
     signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN signal.default_int_handler
     signal.getsignal signal.signal struct.pack sys._getframe sys.argv sys.exit sys.modules sys.stderr
     sysconfig.get_path tempfile.TemporaryDirectory threading.current_thread threading.get_ident
-    threading.main_thread time.monotonic types.MethodType types.TracebackType typing.Any typing.IO
-    typing.Literal warnings.catch_warnings warnings.simplefilter warnings.warn weakref.WeakKeyDictionary
-    weakref.WeakSet weakref.finalize weakref.ref
+    threading.main_thread time.monotonic types.MethodType types.SimpleNamespace types.TracebackType typing.Any
+    typing.IO typing.Literal uuid.SafeUUID uuid.UUID warnings.catch_warnings warnings.simplefilter warnings.warn
+    weakref.WeakKeyDictionary weakref.WeakSet weakref.finalize weakref.ref
 """.split())
 
 C_INTERFACE = set("""

@@ -17,14 +17,17 @@ from ._batches import Batches, batches
 from ._core import __version__
 from ._errors import Error, InvalidArgumentError, NotFoundError, RefusedError, SystemFailure
 from ._files import load, save
+from ._flatten import state_dict_of
 from ._generators import load_rng_state, rng_state
 from ._load_into import LoadWarning, load_into
+from ._opaque import Opaque
 from ._inspect import Checkpoint, ObjectInfo, TensorInfo, inspect, verify
 from ._run import CheckpointFile, Event, Run, RunWarning, SaveMetrics, checkpoints, find_checkpoint, pin, unpin
 from ._sampler import ResumableSampler
 
 __all__ = [
-    "Batches", "Checkpoint", "CheckpointFile", "Error", "Event", "InvalidArgumentError", "LoadWarning", "NotFoundError", "ObjectInfo",
-    "RefusedError", "ResumableSampler", "Run", "RunWarning", "SaveMetrics", "SystemFailure", "TensorInfo", "__version__",
-    "batches", "checkpoints", "find_checkpoint", "inspect", "load", "load_into", "load_rng_state", "pin", "rng_state", "save", "unpin", "verify",
+    "Batches", "Checkpoint", "CheckpointFile", "Error", "Event", "InvalidArgumentError", "LoadWarning", "NotFoundError",
+    "ObjectInfo", "Opaque", "RefusedError", "ResumableSampler", "Run", "RunWarning", "SaveMetrics", "SystemFailure",
+    "TensorInfo", "__version__", "batches", "checkpoints", "find_checkpoint", "inspect", "load", "load_into",
+    "load_rng_state", "pin", "rng_state", "save", "state_dict_of", "unpin", "verify",
 ]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Looking into a checkpoint: its structure is read, its tensors stay in the file. Needs no PyTorch."""
+import collections
 import collections.abc
 import html
 import itertools
@@ -7,9 +8,11 @@ import os
 
 from . import _core
 from ._errors import printable
+from ._opaque import REPRESENTED, Opaque, is_namespace
 from ._streams import name_of, source
 
 _MAX_ENTRIES = 12  # of one container, in a repr
+_MAX_LINE = 200  # characters of an object in it
 _MAX_TEXT = 60  # characters of one value in it
 _MAX_KEY = 1000  # characters of one key in a path
 _MAX_DEPTH = 1000  # steps of a path; a deeper one shows
@@ -34,7 +37,7 @@ class Named(str):
 
 
 class ObjectInfo:
-    """An object that torchkeep shows but does not interpret: its class, and what it was made of."""
+    """A sparse or nested tensor: what it is, and the tensors it is made of."""
 
     __slots__ = ("name", "parts")
 
@@ -127,19 +130,36 @@ def _inline(value):
 
 
 def _one_line(value):
+    if isinstance(value, Opaque):
+        return _legible(repr(value), _MAX_LINE)
     text = _plain(value) or _inline(value)
     if text is not None:
         return text
+    if is_namespace(value):
+        return f"{type(value).__name__} of {len(vars(value))}"
+    if type(value) in REPRESENTED:
+        return _legible(repr(value))
     return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else _legible(type(value).__name__)
 
 
-def _children(value):
-    """(how many there are, an iterator over keys and values)."""
+def _parts(value):
+    """(how many there are, an iterable of steps and parts) of what is inside."""
     if isinstance(value, collections.abc.Mapping):
-        return len(value), iter(value.items())
-    if isinstance(value, (list, tuple)) and _inline(value) is None:
+        return len(value), value.items()
+    if isinstance(value, (list, tuple, collections.deque)):
         return len(value), enumerate(value)
-    return 0, iter(())
+    if isinstance(value, Opaque):
+        parts = [(step, part) for step, part in value.parts() if part is not None]
+        return len(parts), parts
+    return (len(vars(value)), vars(value).items()) if is_namespace(value) else (0, ())
+
+
+def _children(value):
+    """(how many there are, an iterator over keys and values) of what is shown on lines of its own."""
+    if isinstance(value, (list, tuple)) and _inline(value) is not None:
+        return 0, iter(())
+    count, parts = _parts(value)
+    return count, iter(parts)
 
 
 def _key_text(key, limit=_MAX_KEY):
@@ -193,12 +213,11 @@ class Checkpoint(collections.abc.Mapping):
             place, value = stack.pop()
             if isinstance(value, TensorInfo):
                 yield _path_text(place), value
-            is_mapping = isinstance(value, collections.abc.Mapping)
-            if id(value) in seen or not (is_mapping or isinstance(value, (list, tuple))):
+            count, children = _parts(value)
+            if count == 0 or id(value) in seen:
                 continue
             seen.add(id(value))
             depth = 1 if place is None else place[2] + 1
-            children = value.items() if is_mapping else enumerate(value)
             stack.extend(reversed([((place, key, depth), child) for key, child in children]))
 
     def _total(self):

@@ -88,5 +88,29 @@ def finish(tensor, conj, neg):
     return tensor
 
 
-def typed_storage(storage, dtype):
+def typed_storage(storage, dtype, first, count):
+    """A storage that was saved by itself: elements `first` and on of the memory."""
+    begin, end = first * dtype.itemsize, (first + count) * dtype.itemsize
+    if (begin, end) != (0, storage.nbytes()):
+        storage = storage[begin:end]
     return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+
+
+def tensor_of_storage(storage):
+    """The tensor of all elements of a storage."""
+    is_typed = isinstance(storage, torch.storage.TypedStorage)
+    dtype = storage.dtype if is_typed else torch.uint8
+    untyped = storage._untyped_storage if is_typed else storage
+    return torch.empty(0, dtype=dtype, device=untyped.device).set_(untyped, 0, (untyped.nbytes() // dtype.itemsize,))
+
+
+def zeros_of(tensor):
+    """The zeros that a tensor without memory stands for (torch._efficientzerotensor), or None for another tensor."""
+    return torch.zeros_like(tensor) if tensor._is_zerotensor() else None
+
+
+def special(name, args):
+    """A layout or memory format by what a pickle says of it, or None."""
+    text = args[0] if name == "torch.serialization._get_layout" and args else name
+    found = getattr(torch, text.removeprefix("torch."), None) if isinstance(text, str) else None
+    return found if isinstance(found, (torch.layout, torch.memory_format)) else None

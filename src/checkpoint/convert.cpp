@@ -9,6 +9,7 @@
 
 #include <torchkeep/checkpoint/convert.h>
 #include <torchkeep/checkpoint/sections.h>
+#include <torchkeep/format/data_class.h>
 #include <torchkeep/state/cast.h>
 #include <torchkeep/state/rewrite.h>
 #include <torchkeep/state/walk.h>
@@ -158,6 +159,34 @@ std::string describe(const Value& value) {
   }
 }
 
+std::string class_name(const Opaque& object) {
+  return object.module.empty() ? object.name : fmt::format("{}.{}", object.module, object.name);
+}
+
+// What a part cannot be kept for: an object that it is, or that its key holds; None where there is none.
+Value object_in(const Visit& visit) {
+  if (visit.value.is(Kind::opaque)) return visit.value;
+  Value found;
+  const Step& step = visit.place.step;
+  if (step.kind != Step::Kind::key || step.key.is(Kind::string) || step.key.is(Kind::integer)) return found;
+  walk(step.key, [&found](const Visit& inside) {
+    if (inside.value.is(Kind::opaque)) found = inside.value;
+    return found.is_none() ? Next::inside : Next::stop;
+  });
+  return found;
+}
+
+// A storage or a layout, which PyTorch's safe loader knows.
+bool can_be_saved(const Opaque& object) {
+  return (object.form == Opaque::Form::persistent && object.args.is(Kind::tensor)) ||
+         (object.module == "torch.serialization" && object.name == "_get_layout");
+}
+
+bool is_of_builtin_class(const Value& object) {
+  const DataClass* row = data_class_of(object.as_opaque());
+  return row != nullptr && row->is_builtin && plain_data(object.as_opaque());
+}
+
 // Which places are kept: those that are chosen, what lies below them, and the way to them.
 class Selection {
  public:
@@ -197,11 +226,16 @@ class Selection {
 
 }  // namespace
 
-Value select_parts(const Value& checkpoint, const std::vector<std::string>& paths) {
+Value keep_parts(const Value& checkpoint, const std::vector<std::string>& paths) {
   const Selection selection(checkpoint, paths);
-  if (paths.size() == 1) return *find_path(checkpoint, paths[0]);
   return rewrite(checkpoint,
                  [&](const Visit& visit) { return Edit{selection.keeps(visit.place) ? What::keep : What::drop}; });
+}
+
+Value select_parts(const Value& checkpoint, const std::vector<std::string>& paths) {
+  if (paths.size() != 1) return keep_parts(checkpoint, paths);
+  const Selection selection(checkpoint, paths);
+  return *find_path(checkpoint, paths[0]);
 }
 
 Value rename_parameters(const Value& checkpoint, const std::vector<Renaming>& renamings) {
@@ -229,18 +263,17 @@ Value cast_model(const Value& checkpoint, DType dtype) {
   });
 }
 
-std::vector<std::string> drop_objects(Value& checkpoint) {
-  const auto name = [](const Opaque& object) {
-    return object.module.empty() ? object.name : fmt::format("{}.{}", object.module, object.name);
-  };
-  if (checkpoint.is(Kind::opaque)) {
-    checkpoint.fail(Code::unsupported,
-                    fmt::format("the whole is an object of {}; choose a part of it", name(checkpoint.as_opaque())));
+std::vector<std::string> drop_objects(Value& checkpoint, bool keep_builtin_classes) {
+  if (checkpoint.is(Kind::opaque) && !(keep_builtin_classes && is_of_builtin_class(checkpoint))) {
+    checkpoint.fail(Code::unsupported, fmt::format("the whole is an object of {}; choose a part of it",
+                                                   class_name(checkpoint.as_opaque())));
   }
   std::vector<std::string> dropped;
   checkpoint = rewrite(checkpoint, [&](const Visit& visit) {
-    if (!visit.value.is(Kind::opaque)) return Edit{};
-    dropped.push_back(fmt::format("{} (object of {})", visit.place.text(), name(visit.value.as_opaque())));
+    const Value object = object_in(visit);
+    if (object.is_none() || can_be_saved(object.as_opaque()) || (keep_builtin_classes && is_of_builtin_class(object)))
+      return Edit{};
+    dropped.push_back(fmt::format("{} (object of {})", visit.place.text(), class_name(object.as_opaque())));
     return Edit{What::drop};
   });
   return dropped;

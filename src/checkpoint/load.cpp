@@ -5,13 +5,26 @@
 
 namespace torchkeep {
 
-Value load(const std::string& path, const LoadOptions& options) {
-  const OpenedFile file = open_path(path, options);
+namespace {
+
+Value read(const OpenedFile& file, const std::string& name, const LoadOptions& options) {
   try {
-    return read_all(file, reading_threads(options.threads), options.map).from_file(path);
+    return read_all(file, reading_threads(options.threads), options.map).from_file(name);
   } catch (const Error& error) {
-    throw with_tensors(error, file).at({.file = path, .record = {}, .offset = {}, .key = {}});
+    throw with_tensors(error, file).at({.file = name, .record = {}, .offset = {}, .key = {}});
   }
+}
+
+}  // namespace
+
+Value load(const std::string& path, const LoadOptions& options) {
+  return read(open_path(path, options), path, options);
+}
+
+Value load(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options, std::uint64_t* end) {
+  const OpenedFile opened = open_chosen(file, options);
+  if (end != nullptr) *end = opened.end;
+  return read(opened, file->name(), options);
 }
 
 }  // namespace torchkeep

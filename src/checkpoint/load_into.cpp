@@ -192,30 +192,11 @@ class Matcher {
   std::vector<std::string> problems_;
 };
 
-void collect(const Tensor& tensor, std::set<const Storage*>& storages) {
-  storages.insert(tensor.storage.get());
-  if (tensor.quantizer == nullptr) return;
-  for (const auto& part : {tensor.quantizer->scales, tensor.quantizer->zero_points}) {
-    if (part != nullptr) collect(*part, storages);
-  }
-}
-
-/// Loads the records that the value still looks at.
-void load_rest(const OpenedFile& file, const Value& merged, unsigned threads) {
-  std::set<const Storage*> wanted;
-  walk(merged, [&wanted](const Visit& visit) {
-    if (visit.value.is(Kind::tensor)) collect(visit.value.as_tensor(), wanted);
-    return Next::inside;
-  });
-  std::vector<std::shared_ptr<RecordStorage>> rest;
-  for (const auto& storage : file.records) {
-    if (wanted.contains(storage.get())) rest.push_back(storage);
-  }
-  load_storages(rest, threads);
-}
-
 OpenedFile open_unread(const std::string& path, const LoadIntoOptions& options) {
-  return open_path(path, {.unknown_classes = options.unknown_classes, .limits = options.limits, .fs = options.fs});
+  return open_path(path, {.unknown_classes = options.unknown_classes,
+                          .keep_builtin_classes = options.keep_builtin_classes,
+                          .limits = options.limits,
+                          .fs = options.fs});
 }
 
 void check_compounds_of(const Value& value, const std::string& path) {
@@ -271,7 +252,7 @@ Value load_into(const std::string& path, const Value& targets, const LoadIntoOpt
   const Value merged = matcher.match(targets, saved);  // 1
   matcher.finish(saved);
   if (options.verify_first) check_records(file, threads);  // 2
-  load_rest(file, merged, threads);                        // 3
+  load_storages(records_of(file, merged), threads);        // 3
   read(matcher, threads);                                  // 4
   return merged.from_file(path);
 }

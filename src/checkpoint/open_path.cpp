@@ -3,8 +3,13 @@
 #include "open_path.h"
 
 #include <algorithm>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <set>
 
+#include <torchkeep/checkpoint/convert.h>
 #include <torchkeep/format/check.h>
+#include <torchkeep/format/member.h>
 #include <torchkeep/state/walk.h>
 
 #include "folder.h"
@@ -20,24 +25,66 @@ const Storage* damaged_storage(const Error& error, const OpenedFile& file) {
   return found == file.records.end() ? nullptr : found->get();
 }
 
+void collect(const Tensor& tensor, std::set<const Storage*>& storages) {
+  storages.insert(tensor.storage.get());
+  if (tensor.quantizer == nullptr) return;
+  for (const auto& part : {tensor.quantizer->scales, tensor.quantizer->zero_points}) {
+    if (part != nullptr) collect(*part, storages);
+  }
+}
+
+// What was asked for, and the records of that.
+OpenedFile choose(OpenedFile file, const std::string& name, const LoadOptions& options) {
+  if (options.only.empty() && !options.drop_objects) return file;
+  file.value = file.value.from_file(name);
+  if (!options.only.empty()) file.value = keep_parts(file.value, options.only);
+  if (options.drop_objects) drop_objects(file.value, options.keep_builtin_classes);
+  file.records = records_of(file, file.value);
+  return file;
+}
+
+PtReadOptions read_options(const LoadOptions& options) {
+  PtReadOptions read;
+  read.verify = options.verify;
+  read.unknown_classes = options.unknown_classes;
+  read.keep_builtin_classes = options.keep_builtin_classes;
+  read.limits = options.limits;
+  read.map = options.map;
+  return read;
+}
+
 }  // namespace
 
 OpenedPath open_bytes(const std::string& path, Fs* chosen) {
   Fs& fs = chosen != nullptr ? *chosen : posix_fs();
   const std::string folder = path.substr(0, path.rfind('/') + 1);
-  return {fs.open_read(path), [&fs, folder](const std::string& name) { return fs.open_read(folder + name); }};
+  return {open_member(path, [&fs](const std::string& name) { return fs.open_read(name); }),
+          [&fs, folder](const std::string& name) { return fs.open_read(folder + name); }};
 }
 
 OpenedFile open_path(const std::string& path, const LoadOptions& options) {
   if (auto folder = open_dcp_path(path, options)) return *std::move(folder);
   OpenedPath opened = open_bytes(path, options.fs);
-  PtReadOptions read;
-  read.verify = options.verify;
-  read.unknown_classes = options.unknown_classes;
-  read.limits = options.limits;
-  read.map = options.map;
+  PtReadOptions read = read_options(options);
   read.open_sibling = std::move(opened.open_sibling);
-  return open_file(std::move(opened.file), read);
+  return choose(open_file(std::move(opened.file), read), path, options);
+}
+
+OpenedFile open_chosen(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options) {
+  return choose(open_file(file, read_options(options)), file->name(), options);
+}
+
+std::vector<std::shared_ptr<RecordStorage>> records_of(const OpenedFile& file, const Value& value) {
+  std::set<const Storage*> wanted;
+  walk(value, [&wanted](const Visit& visit) {
+    if (visit.value.is(Kind::tensor)) collect(visit.value.as_tensor(), wanted);
+    return Next::inside;
+  });
+  std::vector<std::shared_ptr<RecordStorage>> records;
+  for (const auto& storage : file.records) {
+    if (wanted.contains(storage.get())) records.push_back(storage);
+  }
+  return records;
 }
 
 Error with_tensors(const Error& error, const OpenedFile& file) {

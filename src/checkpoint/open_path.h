@@ -19,8 +19,14 @@ OpenedPath open_bytes(const std::string& path, Fs* fs);
 /// open_file() of a path, under the options of load().
 OpenedFile open_path(const std::string& path, const LoadOptions& options);
 
+/// open_file() under the options of load().
+OpenedFile open_chosen(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options);
+
 /// `error`, which came while the records of `file` were read; about a record that tensors view, it names those.
 Error with_tensors(const Error& error, const OpenedFile& file);
+
+/// The records of `file` that tensors in `value` look at.
+std::vector<std::shared_ptr<RecordStorage>> records_of(const OpenedFile& file, const Value& value);
 
 /// Checks the CRCs of all records of `file` that are not in memory yet, and keeps nothing.
 void check_records(const OpenedFile& file, unsigned threads);

@@ -92,6 +92,8 @@ std::string Step::text() const {
   if (kind == Kind::index) return fmt::format("{}", index);
   if (key.is(torchkeep::Kind::string)) return key.as_string();
   if (key.is(torchkeep::Kind::integer)) return key.as_integer().to_decimal();
+  if (key.is(torchkeep::Kind::opaque) && !key.as_opaque().module.empty())
+    return fmt::format("<{}.{}>", key.as_opaque().module, key.as_opaque().name);
   return fmt::format("<{}>", to_string(key.kind()));
 }
 

@@ -18,6 +18,7 @@ namespace {
 std::string describe(const char* path, UnknownClasses unknown) {
   LoadOptions options;
   options.unknown_classes = unknown;
+  options.keep_builtin_classes = true;  // as the independent readers show them
   try {
     const std::string root = testing::node_json(load(path, options));
     PtReadOptions read;

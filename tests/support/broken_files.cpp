@@ -9,8 +9,8 @@ namespace torchkeep::testing {
 const std::vector<BrokenFile>& broken_files() {
   static const std::vector<BrokenFile> all = [] {
     std::vector<BrokenFile> files;
-    for (auto* part : {&broken_zips, &broken_pickles, &broken_tensors, &broken_compounds, &attacks, &broken_streams,
-                       &broken_tars, &broken_safetensors, &other_files}) {
+    for (auto* part : {&broken_zips, &broken_pickles, &broken_data, &broken_tensors, &broken_compounds, &attacks,
+                       &broken_streams, &broken_tars, &broken_safetensors, &other_files}) {
       for (BrokenFile& file : part()) files.push_back(std::move(file));
     }
     return files;

@@ -34,6 +34,7 @@ std::vector<BrokenFile> broken_pickles();
 std::vector<BrokenFile> broken_tensors();
 std::vector<BrokenFile> broken_compounds();
 std::vector<BrokenFile> attacks();
+std::vector<BrokenFile> broken_data();
 std::vector<BrokenFile> broken_streams();
 std::vector<BrokenFile> broken_tars();
 std::vector<BrokenFile> broken_safetensors();

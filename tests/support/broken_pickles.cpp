@@ -141,6 +141,35 @@ std::vector<BrokenFile> broken_pickles() {
   return files;
 }
 
+// Objects of data classes with content that no honest one has: each stays an object, or costs what it may cost.
+std::vector<BrokenFile> broken_data() {
+  const auto data = [](const std::string& name, const std::string& body, std::optional<Code> code = std::nullopt,
+                       const char* message = "") {
+    return BrokenFile{"data." + name, torch_zip(pickle(body)), code, message};
+  };
+  const std::string array = global("numpy.core.multiarray", "_reconstruct") + global("numpy", "ndarray") + "K\0\x85"s +
+                            text("b") + "\x87R(K\1";
+  const std::string texts =
+      global("numpy", "dtype") + "(" + text("U1") + "\x89\x88tR(K\3" + text("<") + "NNNK\4K\4K\10tb\x89";
+  const std::string huge = "J" + u32(1'000'000'000);
+  return {
+      data("date_of_february_30", global("datetime", "date") + text("\x07\x6a\x02\x1e") + "\x85R"),
+      data("namespace_with_a_number_for_a_name", global("argparse", "Namespace") + ")\x81}K\1K\2sb"),
+      data("namespace_inside_itself", global("argparse", "Namespace") + ")\x81q\0}"s + text("me") + "h\0sb"s),
+      data("deque_inside_itself", global("collections", "deque") + ")Rq\0h\0a"s),
+      data("user_dict_whose_state_holds_itself",
+           global("collections", "UserDict") + ")\x81}q\0"s + text("data") + "h\0sb"s),
+      data("path_of_many_copies", global("pathlib", "PosixPath") + "(" + text(std::string(1000, 'x')) + "q\0"s +
+                                      repeated("h\0"s, 100'000) + "tR"),
+      data("fraction_over_zero", global("fractions", "Fraction") + "K\1K\0\x86R"s),
+      data("decimal_of_code", global("decimal", "Decimal") + text("__import__('os')") + "\x85R"),
+      data("texts_of_another_shape", array + "K\7\x85" + texts + text("x") + "tb"),
+      data("texts_of_a_billion_empty_rows", array + huge + "K\0\x86"s + texts + text("") + "tb", Code::refused,
+           "Limits::max_expansion"),
+      data("objects_of_another_shape", array + "K\7\x85" + global("numpy", "dtype") + text("O8") + "\x85R\x89]tb"),
+  };
+}
+
 std::vector<BrokenFile> attacks() {
   const std::string run = text("echo pwned") + "\x85R";
   std::vector<BrokenFile> files;
@@ -224,6 +253,11 @@ std::vector<BrokenFile> attacks() {
                    std::nullopt,
                    "",
                    {.unknown_classes = UnknownClasses::inspect}});
+  add("walk_along_attributes",
+      global("builtins", "getattr") + "(" + global("torch", "hub") + text("os") + "tR" + text("system") + "\x86",
+      "torch.hub.os");
+  files.push_back(
+      {"attack.uname_is_none", torch_zip(pickle(global("posix", "uname_result") + "(K\1K\2t}\x86R")), std::nullopt});
   files.push_back({"attack.unknown_class", torch_zip(pickle(global("my.module", "Config") + ")\x81}b")), std::nullopt});
   files.push_back({"attack.unknown_class_refused",
                    torch_zip(pickle(global("my.module", "Config") + ")\x81}b")),

@@ -35,6 +35,7 @@ class StreamReader {
                                [this](const pickle::StorageReference& reference) { return storage(reference); });
     const std::uint64_t place = position_;
     read_storages(read_pickle(options_.limits.max_pickle_bytes, {}), place);
+    opened.end = position_;
     if (position_ != file_->size()) {
       opened.hidden.push_back(fmt::format("{} bytes behind the last storage", file_->size() - position_));
     }

@@ -48,6 +48,7 @@ pickle::ReadContext make_context(const PtReadOptions& options, int depth) {
   pickle::ReadContext context;
   context.limits = options.limits;
   context.unknown_classes = options.unknown_classes;
+  context.keep_builtin_classes = options.keep_builtin_classes;
   context.load_nested = [options, depth](Bytes bytes) { return load_nested(bytes, options, depth); };
   return context;
 }
@@ -70,6 +71,7 @@ OpenedFile read_raw_pickle(std::shared_ptr<const ReadAt> file, const PtReadOptio
   opened.format = FileFormat::pickle;
   std::uint64_t position = 0;
   opened.value = read_pickle_at(*file, position, file->size(), options.limits.max_pickle_bytes, std::move(context));
+  opened.end = position;
   if (position != file->size()) {
     // The head of a stream of torch.save is an int, its magic number: one that is not known is no value to give out.
     if (opened.value.is(Kind::integer)) {
@@ -139,7 +141,10 @@ std::string_view to_string(FileFormat format) noexcept {
 }
 
 OpenedFile open_file(std::shared_ptr<const ReadAt> file, const PtReadOptions& options) {
-  return open::open_at_depth(std::move(file), options, 0);
+  const std::uint64_t size = file->size();
+  OpenedFile opened = open::open_at_depth(std::move(file), options, 0);
+  if (opened.end == 0) opened.end = size;
+  return opened;
 }
 
 Value read_all(const OpenedFile& file, unsigned threads, bool map) {

@@ -97,38 +97,130 @@ Global look_up(std::string_view module, std::string_view name) noexcept {
   return global;
 }
 
+namespace {
+
+// Code execution, files, processes, the network, imports, walking along attributes: through whatever module they are
+// reached, for protocol 4 follows dots, so that "torch" "hub.os.system" is os.system.
+constexpr auto kAnywhere = std::to_array<std::string_view>(
+    {"os", "posix", "nt", "subprocess", "sys", "__builtin__", "__builtins__", "builtins", "importlib"});
+constexpr auto kModules = std::to_array<std::string_view>(
+    {"_pickle",   "_posixsubprocess", "_pyrepl",     "_socket",     "_ssl",       "_winapi",   "asyncio",
+     "bdb",       "cPickle",          "cProfile",    "cffi",        "codeop",     "ctypes",    "distutils",
+     "doctest",   "ensurepip",        "ftplib",      "httplib",     "idlelib",    "imaplib",   "lib2to3",
+     "linecache", "mailcap",          "marshal",     "nntplib",     "pdb",        "pickle",    "pip",
+     "pkgutil",   "poplib",           "popen2",      "pty",         "pydoc",      "requests",  "runpy",
+     "shelve",    "shutil",           "smtplib",     "socket",      "ssl",        "telnetlib", "tempfile",
+     "timeit",    "urllib",           "urllib2",     "venv",        "webbrowser", "wsgiref",   "xmlrpc",
+     "zipapp",    "zipimport",        "rlcompleter", "socketserver"});
+// Of libraries that honest files speak of too.
+constexpr auto kInside = std::to_array<std::string_view>(
+    {"joblib.numpy_pickle", "logging.config", "numpy.f2py", "numpy.testing", "pandas.io.pickle", "torch.hub",
+     "torch.jit.unsupported_tensor_ops", "torch.utils.bottleneck", "torch.utils.collect_env"});
+// Whatever their module is: one's own may well be called "code" or "platform".
+constexpr auto kNames = std::to_array<std::string_view>({"InteractiveConsole", "InteractiveInterpreter", "execWrapper",
+                                                         "getoutput", "getstatusoutput", "interact", "popen",
+                                                         "read_pickle", "runctx", "runstring", "system"});
+// Functions "load" and "loads" of these run what a file says; in other modules they may be anybody's.
+constexpr auto kLoaders =
+    std::to_array<std::string_view>({"cloudpickle", "dill", "hickle", "joblib", "jsonpickle", "keras", "numpy",
+                                     "pandas", "sklearn", "tensorflow", "torch", "yaml"});
+constexpr auto kBuiltins = std::to_array<std::string_view>(
+    {"__import__", "apply", "breakpoint", "compile", "delattr", "eval", "exec", "execfile", "exit", "file", "globals",
+     "input", "locals", "open", "quit", "raw_input", "reload", "setattr", "vars"});
+
+/// Names of the modules above that are data: structs, enumerations, exceptions. They do nothing, and honest files say
+/// where and how they were made.
+struct Harmless {
+  std::string_view module;
+  std::string_view name;  // "*": everything in the module and its submodules
+};
+constexpr Harmless kHarmless[] = {
+    {"asyncio.exceptions", "*"},
+    {"importlib.metadata", "PackagePath"},
+    {"nt", "stat_result"},
+    {"nt", "terminal_size"},
+    {"nt", "times_result"},
+    {"nt", "uname_result"},
+    {"os", "DirEntry"},
+    {"os", "PathLike"},
+    {"os", "sched_param"},
+    {"os", "stat_result"},
+    {"os", "statvfs_result"},
+    {"os", "terminal_size"},
+    {"os", "times_result"},
+    {"os", "uname_result"},
+    {"os", "waitid_result"},
+    {"pickle", "PickleError"},
+    {"pickle", "PicklingError"},
+    {"pickle", "UnpicklingError"},
+    {"posix", "DirEntry"},
+    {"posix", "sched_param"},
+    {"posix", "stat_result"},
+    {"posix", "statvfs_result"},
+    {"posix", "terminal_size"},
+    {"posix", "times_result"},
+    {"posix", "uname_result"},
+    {"posix", "waitid_result"},
+    {"requests.exceptions", "*"},
+    {"requests.structures", "*"},
+    {"shutil", "Error"},
+    {"shutil", "SameFileError"},
+    {"shutil", "_ntuple_diskusage"},
+    {"socket", "AddressFamily"},
+    {"socket", "AddressInfo"},
+    {"socket", "MsgFlag"},
+    {"socket", "SocketKind"},
+    {"socket", "gaierror"},
+    {"socket", "herror"},
+    {"socket", "timeout"},
+    {"ssl", "SSLError"},
+    {"ssl", "TLSVersion"},
+    {"subprocess", "CalledProcessError"},
+    {"subprocess", "CompletedProcess"},
+    {"subprocess", "SubprocessError"},
+    {"subprocess", "TimeoutExpired"},
+    {"sys", "flags"},
+    {"sys", "float_info"},
+    {"sys", "hash_info"},
+    {"sys", "int_info"},
+    {"sys", "thread_info"},
+    {"sys", "version_info"},
+    {"urllib.error", "*"},
+    {"urllib.parse", "DefragResult"},
+    {"urllib.parse", "DefragResultBytes"},
+    {"urllib.parse", "ParseResult"},
+    {"urllib.parse", "ParseResultBytes"},
+    {"urllib.parse", "SplitResult"},
+    {"urllib.parse", "SplitResultBytes"},
+};
+
+bool is_inside(std::string_view module, std::string_view parent) noexcept {
+  return module.starts_with(parent) && (module.size() == parent.size() || module[parent.size()] == '.');
+}
+
+// A dotted name leads on from the class, and is not harmless.
+bool is_harmless(std::string_view module, std::string_view name) noexcept {
+  if (name.find('.') != std::string_view::npos) return false;
+  return std::any_of(std::begin(kHarmless), std::end(kHarmless), [&](const Harmless& row) {
+    return row.name == "*" ? is_inside(module, row.module) : row.module == module && row.name == name;
+  });
+}
+
+bool is_loader(std::string_view module, std::string_view name) noexcept {
+  return (name == "load" || name == "loads") && contains(kLoaders, module.substr(0, module.find('.')));
+}
+
+}  // namespace
+
 bool is_attack(std::string_view module, std::string_view name) noexcept {
-  // Through whatever module they are reached: protocol 4 follows dots, so "torch" "hub.os.system" is os.system.
-  constexpr auto kAnywhere = std::to_array<std::string_view>(
-      {"os", "posix", "nt", "subprocess", "sys", "__builtin__", "__builtins__", "builtins", "importlib"});
-  constexpr auto kModules = std::to_array<std::string_view>(
-      {"_pickle",   "_posixsubprocess", "_pyrepl",     "_socket",     "_ssl",       "_winapi",   "asyncio",
-       "bdb",       "cPickle",          "cProfile",    "cffi",        "codeop",     "ctypes",    "distutils",
-       "doctest",   "ensurepip",        "ftplib",      "httplib",     "idlelib",    "imaplib",   "lib2to3",
-       "linecache", "mailcap",          "marshal",     "nntplib",     "pdb",        "pickle",    "pip",
-       "pkgutil",   "poplib",           "popen2",      "pty",         "pydoc",      "requests",  "runpy",
-       "shelve",    "shutil",           "smtplib",     "socket",      "ssl",        "telnetlib", "tempfile",
-       "timeit",    "urllib",           "urllib2",     "venv",        "webbrowser", "wsgiref",   "xmlrpc",
-       "zipapp",    "zipimport",        "rlcompleter", "socketserver"});
-  // Of libraries that honest files speak of too.
-  constexpr auto kInside = std::to_array<std::string_view>(
-      {"joblib.numpy_pickle", "logging.config", "numpy.f2py", "numpy.testing", "pandas.io.pickle", "torch.hub",
-       "torch.jit.unsupported_tensor_ops", "torch.utils.bottleneck", "torch.utils.collect_env"});
-  // Whatever their module is: one's own may well be called "code" or "platform".
-  constexpr auto kNames = std::to_array<std::string_view>(
-      {"InteractiveConsole", "InteractiveInterpreter", "execWrapper", "getoutput", "getstatusoutput", "interact",
-       "load", "loads", "popen", "read_pickle", "runctx", "runstring", "system"});
-  constexpr auto kBuiltins = std::to_array<std::string_view>(
-      {"__import__", "apply", "breakpoint", "compile", "delattr", "eval", "exec", "execfile", "exit", "file", "globals",
-       "input", "locals", "open", "quit", "raw_input", "reload", "setattr", "vars"});
-  const auto anywhere = [&](std::string_view part) { return contains(kAnywhere, part); };
+  const auto anywhere = [](std::string_view part) { return contains(kAnywhere, part); };
+  if (is_harmless(module, name)) return false;
   const std::string_view modern = modern_module(module);
   if (modern == "builtins" || modern == "io" || modern == "_io")
     return contains(kBuiltins, name.substr(0, name.find('.'))) || any_part(name, anywhere);
-  const bool is_inside = std::any_of(kInside.begin(), kInside.end(), [&](std::string_view inside) {
-    return module.starts_with(inside) && (module.size() == inside.size() || module[inside.size()] == '.');
-  });
-  if (is_inside || contains(kNames, name)) return true;
+  const bool is_of_library =
+      std::any_of(kInside.begin(), kInside.end(), [&](std::string_view parent) { return is_inside(module, parent); });
+  if (is_of_library || contains(kNames, name) || is_loader(module, name)) return true;
   return contains(kModules, module.substr(0, module.find('.'))) || any_part(module, anywhere) ||
          (name.find('.') != std::string_view::npos && any_part(name, anywhere));
 }

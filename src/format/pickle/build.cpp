@@ -20,7 +20,7 @@ void set_attributes(Heap& heap, Slot target, Slot state) {
 
 void build_opaque(Heap& heap, Slot target, Slot state) {
   if (heap.is(heap.opaque_class(target), Role::numpy_reconstruct)) {
-    if (auto array = numpy_array(heap, state)) return heap.become_tensor(target, std::move(*array));
+    if (const auto array = numpy_array(heap, state)) return heap.become(target, *array);
   }
   if (heap.items(target)[kOpaqueState].tag != Tag::none) {
     heap.fail(Code::unsupported, "a second BUILD of one object");

@@ -5,6 +5,25 @@
 #include "rebuild.h"
 
 namespace torchkeep::pickle {
+namespace {
+
+// getattr(Color, 'RED'), as Python writes some members of an Enum: the name Color.RED. Anything else stays an object.
+std::optional<Slot> named_member(Heap& heap, Slot callee, Slot args) {
+  const Global& function = heap.global(callee);
+  const bool is_getattr =
+      function.name == "getattr" && (function.module == "builtins" || function.module == "__builtin__");
+  const auto parts = heap.items(args);
+  if (!is_getattr || parts.size() != 2 || parts[0].tag != Tag::global || parts[1].tag != Tag::string)
+    return std::nullopt;
+  const Global owner = heap.global(parts[0]);
+  const Slot name = heap.make_decoded(Tag::string, fmt::format("{}.{}", owner.name, heap.text(parts[1])));
+  const Global member{.module = owner.module, .name = heap.text(name), .role = Role::unknown, .dtype = {}};
+  if (heap.context().unknown_classes == UnknownClasses::opaque && is_attack(member.module, member.name))
+    heap.fail(Code::refused, fmt::format("refused global '{}'", member.full_name()));
+  return heap.make_global(member);
+}
+
+}  // namespace
 
 Slot call(Heap& heap, Slot callee, Slot slot) {
   if (callee.tag != Tag::global) heap.fail(Code::refused, fmt::format("a call of {}", heap.describe(callee)));
@@ -13,6 +32,7 @@ Slot call(Heap& heap, Slot callee, Slot slot) {
       heap.fail(Code::corrupt,
                 fmt::format("{}: called with {}, not a tuple", heap.describe(callee), heap.describe(slot)));
     }
+    if (const auto member = named_member(heap, callee, slot)) return *member;
     return heap.make_opaque(callee, Opaque::Form::reduce, slot);
   }
   const Arguments args(heap, callee, slot);
@@ -20,7 +40,7 @@ Slot call(Heap& heap, Slot callee, Slot slot) {
     case Role::ordered_dict:
       return make_ordered_dict(heap, args);
     case Role::default_dict:
-      return make_default_dict(heap, args);
+      return make_default_dict(heap, args, slot);
     case Role::counter:
       return make_container(heap, args, ObjectKind::counter);
     case Role::set:

@@ -37,9 +37,15 @@ Slot make_ordered_dict(Heap& heap, const Arguments& args) {
   return heap.make_object(ObjectKind::ordered_dict, items);
 }
 
-// A dict; what it would make for a missing key is not kept, for nothing here could make it.
-Slot make_default_dict(Heap& heap, const Arguments& args) {
+// A dict; what it would make for a missing key is kept for readers that know Python's own classes, and then only when
+// that is one of these.
+Slot make_default_dict(Heap& heap, const Arguments& args, Slot tuple) {
   args.expect(0, 2);
+  const bool has_factory = args.count() == 1 && args[0].tag == Tag::global;
+  const std::string_view module = has_factory ? heap.global(args[0]).module : "";
+  const bool has_known_factory = module == "builtins" || module == "__builtin__";
+  if (has_known_factory && heap.context().keep_builtin_classes)
+    return heap.make_opaque(args.callee(), Opaque::Form::reduce, tuple);
   if (args.count() < 2) return heap.make_object(ObjectKind::dict);
   if (!heap.is(args[1], ObjectKind::dict)) args.wrong(1, "a dict");
   const std::vector<Slot> items(heap.items(args[1]).begin(), heap.items(args[1]).end());

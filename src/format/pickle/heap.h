@@ -138,6 +138,8 @@ class Heap {
   Slot make_sparse(SparseParts parts, std::span<const Slot> items);
   /// Makes an opaque object the tensor that its state says it is.
   void become_tensor(Slot object, Tensor tensor);
+  /// Makes an opaque object what `made` is, to which nothing else leads.
+  void become(Slot object, Slot made) noexcept { objects_[object.index] = objects_[made.index]; }
 
   Level level() const noexcept { return {objects_.size(), pool_.size(), storages_.size()}; }
   /// Notes that something from outside now leads to what was made last.

@@ -224,7 +224,8 @@ void Machine::persistent_id(Slot id) {
   if (kind == "module" && fields.size() == 4 && fields[1].tag == Tag::global) return push(fields[1]);
   if (heap_.context().load_numbered) {
     if (!fields.empty() && fields[0].tag == Tag::global) return push(fields[0]);
-    if (id.tag == Tag::integer) return push(numbered(id.integer));
+    const Slot number = id.tag == Tag::string || id.tag == Tag::bytes ? text_id(heap_.text(id)) : id;
+    if (number.tag == Tag::integer) return push(numbered(number.integer));
   }
   if (kind == "storage") fail(fmt::format("a storage id of {} fields, expected 5 or 6", fields.size()));
   if (heap_.context().unknown_classes != UnknownClasses::refuse) {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// NumPy's arrays and scalars: those whose dtype PyTorch has too become tensors and numbers, the others stay Opaque.
+// NumPy's arrays and scalars: those whose dtype PyTorch has too become tensors and numbers, texts and objects become
+// lists, the others stay Opaque.
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <fmt/format.h>
@@ -10,6 +12,7 @@
 #include <torchkeep/base/checked.h>
 
 #include "rebuild.h"
+#include "text.h"
 
 namespace torchkeep::pickle {
 namespace {
@@ -40,9 +43,15 @@ bool is_text(Slot slot) noexcept {
   return slot.tag == Tag::string || slot.tag == Tag::bytes;
 }
 
+/// What a numpy.dtype says of itself.
+struct TypeCode {
+  std::string_view code;  // "f8", "U3", "O8"
+  char order = '=';
+};
+
 // numpy.dtype('f8', False, True), then BUILD (3, '<', None, None, None, -1, -1, 0): version, byte order, and what only
 // structured types have
-std::optional<NumpyType> read_type(const Heap& heap, Slot slot) {
+std::optional<TypeCode> read_code(const Heap& heap, Slot slot) {
   if (!heap.is(slot, ObjectKind::opaque) || !heap.is(heap.opaque_class(slot), Role::numpy_dtype)) return std::nullopt;
   const auto parts = heap.items(slot);
   const auto args = heap.items(parts[kOpaqueArgs]);
@@ -53,8 +62,6 @@ std::optional<NumpyType> read_type(const Heap& heap, Slot slot) {
     order = code[0];
     code.remove_prefix(1);
   }
-  const auto dtype = dtype_from_code(code);
-  if (!dtype) return std::nullopt;
   const Slot state = parts[kOpaqueState];
   if (heap.is(state, ObjectKind::tuple)) {
     const auto fields = heap.items(state);
@@ -64,7 +71,119 @@ std::optional<NumpyType> read_type(const Heap& heap, Slot slot) {
     }
     order = heap.text(fields[1])[0];
   }
-  return NumpyType{*dtype, order == '>'};
+  return TypeCode{code, order};
+}
+
+std::optional<NumpyType> read_type(const Heap& heap, Slot slot) {
+  const auto type = read_code(heap, slot);
+  const auto dtype = type ? dtype_from_code(type->code) : std::nullopt;
+  return dtype ? std::optional(NumpyType{*dtype, type->order == '>'}) : std::nullopt;
+}
+
+/// A numpy.dtype of texts ("U3": that many code points) or bytes ("S3").
+struct TextType {
+  bool is_bytes;
+  bool is_swapped;
+  std::uint64_t itemsize;
+};
+
+std::optional<TextType> read_text_type(const Heap& heap, Slot slot) {
+  const auto type = read_code(heap, slot);
+  if (!type || type->code.size() < 2 || (type->code[0] != 'U' && type->code[0] != 'S')) return std::nullopt;
+  std::uint64_t length = 0;
+  const std::string_view digits = type->code.substr(1);
+  const auto result = std::from_chars(digits.data(), digits.data() + digits.size(), length);
+  const bool is_length = result.ec == std::errc() && result.ptr == digits.data() + digits.size();
+  if (!is_length || length == 0 || length > std::numeric_limits<std::uint32_t>::max() / 4) return std::nullopt;
+  const bool is_bytes = type->code[0] == 'S';
+  return TextType{is_bytes, type->order == '>', is_bytes ? length : 4 * length};
+}
+
+// One text; NULs at its end only fill it up. Nothing for what is no code point.
+std::optional<Slot> make_text_slot(Heap& heap, const TextType& type, std::string_view bytes) {
+  if (type.is_bytes) return heap.make_decoded(Tag::bytes, bytes.substr(0, bytes.find_last_not_of('\0') + 1));
+  std::u32string points(bytes.size() / 4, U'\0');
+  std::memcpy(points.data(), bytes.data(), bytes.size());
+  if (type.is_swapped) {
+    for (char32_t& point : points) point = __builtin_bswap32(point);
+  }
+  points.resize(points.find_last_not_of(U'\0') + 1);
+  const auto text = utf8_from(points);
+  return text ? std::optional(heap.make_decoded(Tag::string, *text)) : std::nullopt;
+}
+
+// The place in memory of the i-th element in row-major order.
+std::size_t place_of(std::size_t i, const std::vector<std::int64_t>& shape, bool is_fortran) {
+  if (!is_fortran) return i;
+  std::size_t place = 0;
+  std::size_t stride = 1;
+  for (const std::int64_t size : shape) stride *= static_cast<std::size_t>(size);
+  for (std::size_t d = shape.size(); d-- > 0;) {
+    const auto size = static_cast<std::size_t>(shape[d]);
+    stride /= size;
+    place += i % size * stride;
+    i /= size;
+  }
+  return place;
+}
+
+// Lists of lists of the elements, which are in row-major order.
+Slot nest(Heap& heap, std::vector<Slot> elements, const std::vector<std::int64_t>& shape) {
+  for (std::size_t d = shape.size(); d-- > 0;) {
+    std::size_t count = 1;
+    for (std::size_t i = 0; i < d; ++i) {
+      const auto product = checked_mul<std::uint64_t>(count, static_cast<std::uint64_t>(shape[i]));
+      if (!product) heap.fail(Code::corrupt, "a NumPy array of an impossible shape");
+      count = *product;
+    }
+    const auto size = static_cast<std::size_t>(shape[d]);
+    std::vector<Slot> lists;
+    for (std::size_t i = 0; i < count; ++i)
+      lists.push_back(heap.make_object(ObjectKind::list, std::span(elements).subspan(i * size, size)));
+    elements = std::move(lists);
+  }
+  return elements[0];
+}
+
+// The number of elements, where `available` may be that many.
+std::optional<std::size_t> element_count(const std::vector<std::int64_t>& shape, std::uint64_t available) {
+  std::uint64_t count = 1;
+  for (const std::int64_t size : shape) {
+    const auto product = checked_mul<std::uint64_t>(count, static_cast<std::uint64_t>(size));
+    if (!product) return std::nullopt;
+    count = *product;
+  }
+  return count == available && !shape.empty() ? std::optional<std::size_t>(count) : std::nullopt;
+}
+
+// An array of texts or bytes as lists.
+std::optional<Slot> make_texts(Heap& heap, Slot type_slot, const std::vector<std::int64_t>& shape, bool is_fortran,
+                               Slot bytes) {
+  const auto type = read_text_type(heap, type_slot);
+  if (!type || heap.text(bytes).size() % type->itemsize != 0) return std::nullopt;
+  const auto count = element_count(shape, heap.text(bytes).size() / type->itemsize);
+  if (!count) return std::nullopt;
+  std::vector<Slot> elements;
+  for (std::size_t i = 0; i < *count; ++i) {
+    const std::size_t place = place_of(i, shape, is_fortran) * type->itemsize;
+    const auto text = make_text_slot(heap, *type, heap.text(bytes).substr(place, type->itemsize));
+    if (!text) return std::nullopt;
+    elements.push_back(*text);
+  }
+  return nest(heap, std::move(elements), shape);
+}
+
+// An array of Python objects, which are in a list, as lists.
+std::optional<Slot> make_objects(Heap& heap, Slot type_slot, const std::vector<std::int64_t>& shape, bool is_fortran,
+                                 Slot list) {
+  const auto type = read_code(heap, type_slot);
+  if (!type || !type->code.starts_with('O') || !heap.is(list, ObjectKind::list)) return std::nullopt;
+  const std::vector<Slot> stored(heap.items(list).begin(), heap.items(list).end());
+  const auto count = element_count(shape, stored.size());
+  if (!count) return std::nullopt;
+  std::vector<Slot> elements;
+  for (std::size_t i = 0; i < *count; ++i) elements.push_back(stored[place_of(i, shape, is_fortran)]);
+  return nest(heap, std::move(elements), shape);
 }
 
 std::optional<std::vector<std::int64_t>> read_shape(const Heap& heap, Slot slot) {
@@ -170,22 +289,36 @@ Slot make_number(Heap& heap, DType dtype, Bytes bytes) {
   }
 }
 
+std::optional<Slot> numbers_or_texts(Heap& heap, Slot type_slot, std::vector<std::int64_t> shape, bool is_fortran,
+                                     Slot bytes) {
+  const auto type = read_type(heap, type_slot);
+  if (!type) return make_texts(heap, type_slot, shape, is_fortran, bytes);
+  return heap.make_tensor(make_array(heap, *type, std::move(shape), is_fortran, heap.text(bytes)));
+}
+
 }  // namespace
 
 // numpy._core.multiarray._reconstruct(numpy.ndarray, (0,), b'b'), then BUILD (1, shape, dtype, is_fortran, bytes)
-std::optional<Tensor> numpy_array(Heap& heap, Slot state) {
+std::optional<Slot> numpy_array(Heap& heap, Slot state) {
   if (!heap.is(state, ObjectKind::tuple)) return std::nullopt;
   const std::vector<Slot> fields(heap.items(state).begin(), heap.items(state).end());
-  if (fields.size() != 5 || fields[3].tag != Tag::boolean || !is_text(fields[4])) return std::nullopt;
-  const auto type = read_type(heap, fields[2]);
+  if (fields.size() != 5 || fields[3].tag != Tag::boolean) return std::nullopt;
   auto shape = read_shape(heap, fields[1]);
-  if (!type || !shape) return std::nullopt;
-  return make_array(heap, *type, std::move(*shape), fields[3].integer != 0, heap.text(fields[4]));
+  if (!shape) return std::nullopt;
+  const bool is_fortran = fields[3].integer != 0;
+  if (!is_text(fields[4])) return make_objects(heap, fields[2], *shape, is_fortran, fields[4]);
+  return numbers_or_texts(heap, fields[2], std::move(*shape), is_fortran, fields[4]);
 }
 
 // dtype, bytes
 Slot numpy_scalar(Heap& heap, const Arguments& args, Slot tuple) {
   args.expect(1, 2);
+  if (args.count() == 2 && is_text(args[1])) {
+    const auto text_type = read_text_type(heap, args[0]);
+    if (text_type && heap.text(args[1]).size() == text_type->itemsize) {
+      if (const auto text = make_text_slot(heap, *text_type, heap.text(args[1]))) return *text;
+    }
+  }
   const auto type = args.count() == 2 && is_text(args[1]) ? read_type(heap, args[0]) : std::nullopt;
   if (!type) return heap.make_opaque(args.callee(), Opaque::Form::reduce, tuple);
   std::string bytes(heap.text(args[1]));
@@ -200,11 +333,12 @@ Slot numpy_from_buffer(Heap& heap, const Arguments& args, Slot tuple) {
   args.expect(4, 4);
   const bool is_bytearray = heap.is(args[0], ObjectKind::bytearray);
   const Slot buffer = is_bytearray ? heap.items(args[0])[0] : args[0];
-  const auto type = is_text(buffer) ? read_type(heap, args[1]) : std::nullopt;
   auto shape = read_shape(heap, args[2]);
-  if (!type || !shape) return heap.make_opaque(args.callee(), Opaque::Form::reduce, tuple);
   const bool is_fortran = args.text(3) == "F";
-  return heap.make_tensor(make_array(heap, *type, std::move(*shape), is_fortran, heap.text(buffer)));
+  if (is_text(buffer) && shape) {
+    if (const auto array = numbers_or_texts(heap, args[1], std::move(*shape), is_fortran, buffer)) return *array;
+  }
+  return heap.make_opaque(args.callee(), Opaque::Form::reduce, tuple);
 }
 
 }  // namespace torchkeep::pickle

@@ -59,6 +59,7 @@ struct ReadContext {
   std::uint64_t base = 0;  ///< where in them the pickle begins
   Limits limits;
   UnknownClasses unknown_classes = UnknownClasses::refuse;
+  bool keep_builtin_classes = false;  ///< see PtReadOptions
   /// Gives the storage a persistent id names; throws Error when there is none of that size. Empty: there are none.
   std::function<LoadedStorage(const StorageReference&)> load_storage;
   /// Told that a tensor of this dtype lies in a storage whose class has none; may be empty.

@@ -31,7 +31,7 @@ bool build_old_tensor(Heap& heap, Slot target, Slot state);
 // Python's and PyTorch's plain objects (construct.cpp)
 Slot make_container(Heap& heap, const Arguments& args, ObjectKind kind);
 Slot make_ordered_dict(Heap& heap, const Arguments& args);
-Slot make_default_dict(Heap& heap, const Arguments& args);
+Slot make_default_dict(Heap& heap, const Arguments& args, Slot tuple);
 Slot make_size(Heap& heap, const Arguments& args);
 Slot make_device(Heap& heap, const Arguments& args);
 Slot make_complex(Heap& heap, const Arguments& args);
@@ -43,7 +43,7 @@ Slot reconstruct(Heap& heap, const Arguments& args, Slot tuple);
 Slot first_argument(const Arguments& args);
 
 // NumPy (numpy.cpp): nothing where PyTorch has no dtype for it.
-std::optional<Tensor> numpy_array(Heap& heap, Slot state);
+std::optional<Slot> numpy_array(Heap& heap, Slot state);
 Slot numpy_scalar(Heap& heap, const Arguments& args, Slot tuple);
 Slot numpy_from_buffer(Heap& heap, const Arguments& args, Slot tuple);
 

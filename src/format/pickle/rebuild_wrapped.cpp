@@ -23,6 +23,15 @@ void set_attributes(Heap& heap, const Arguments& args, Slot tensor, Slot state) 
   heap.object(tensor).attributes = static_cast<std::uint32_t>(state.index + 1);
 }
 
+// The gradient that was saved beside the data of a Variable: the attribute `grad`.
+void set_gradient(Heap& heap, const Arguments& args, Slot target, const Tensor& data) {
+  const Tensor& gradient = args.tensor(1);
+  if (gradient.sizes != data.sizes || gradient.dtype != data.dtype) args.fail("a gradient unlike its tensor");
+  const std::array<Slot, 2> entry = {heap.make_decoded(Tag::string, "grad"), args[1]};
+  const Slot attributes = heap.make_object(ObjectKind::dict, entry);
+  heap.object(target).attributes = static_cast<std::uint32_t>(attributes.index + 1);
+}
+
 // float32 numbers that came from bfloat16, back into it; nothing when one of them did not.
 std::optional<Tensor> narrow_to_bfloat16(Heap& heap, const Tensor& tensor) {
   if (tensor.dtype != DType::float32) return std::nullopt;
@@ -149,6 +158,7 @@ bool build_old_tensor(Heap& heap, Slot target, Slot state) {
     args.expect_no_hooks(2);
     tensor.requires_grad = args.boolean(3);
     tensor.is_parameter = heap.is(type, Role::parameter_class);
+    if (parts[1].tag != Tag::none) set_gradient(heap, args, target, tensor);
   } else {
     return false;
   }

@@ -87,10 +87,21 @@ TensorWriter::Form TensorWriter::prepare(const Tensor& tensor) {
   return {number, is_v3, nbytes};
 }
 
+void TensorWriter::storage(const Tensor& tensor, bool is_untyped) {
+  if (tensor.is_meta()) fail("a storage on the device meta");
+  Form form = prepare(tensor);
+  const std::uint64_t all = form.nbytes / itemsize(tensor.dtype);
+  if (tensor.dim() != 1 || tensor.storage_offset != 0 || static_cast<std::uint64_t>(tensor.sizes[0]) != all)
+    fail("a part of a storage by itself; save the tensor");
+  if (form.is_v3 && !is_untyped) fail("a storage whose tensors have another dtype; save the tensor");
+  form.is_v3 = form.is_v3 || is_untyped;
+  persistent_id(tensor, form);
+}
+
 // The tuple of arguments of _rebuild_tensor_v2, _v3 or _rebuild_qtensor.
 void TensorWriter::arguments(const Tensor& tensor, bool requires_grad, Form form) {
   out_.op(Op::mark);
-  storage(tensor, form);
+  persistent_id(tensor, form);
   out_.integer(tensor.storage_offset);
   out_.integers(tensor.sizes);
   out_.integers(tensor.strides);
@@ -110,7 +121,7 @@ void TensorWriter::arguments(const Tensor& tensor, bool requires_grad, Form form
 }
 
 // ('storage', class, key, location, number of elements)
-void TensorWriter::storage(const Tensor& tensor, Form form) {
+void TensorWriter::persistent_id(const Tensor& tensor, Form form) {
   char key[16];
   const char* end = std::to_chars(key, key + sizeof(key), form.number).ptr;
   out_.op(Op::mark);

@@ -23,6 +23,8 @@ class TensorWriter {
   void parameter(const Tensor& tensor);
   /// What stands before the dict of attributes of a tensor or Parameter; TUPLE and REDUCE are to follow that.
   void begin_with_attributes(const Tensor& tensor);
+  /// A storage by itself, of which `tensor` has all elements.
+  void storage(const Tensor& tensor, bool is_untyped);
   /// All storages, by number.
   std::vector<NumberedStorage> take_storages() { return std::move(storages_); }
 
@@ -35,7 +37,7 @@ class TensorWriter {
   };
   Form prepare(const Tensor& tensor);
   void arguments(const Tensor& tensor, bool requires_grad, Form form);
-  void storage(const Tensor& tensor, Form form);
+  void persistent_id(const Tensor& tensor, Form form);
   void quantizer(const Quantizer& quantizer);
 
   Emitter& out_;

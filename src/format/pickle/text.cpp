@@ -122,6 +122,15 @@ std::optional<std::string> utf8_to_latin1(std::string_view text) {
   return bytes;
 }
 
+std::optional<std::string> utf8_from(std::u32string_view points) {
+  std::string text;
+  for (const char32_t point : points) {
+    if (point > 0x10ffff) return std::nullopt;
+    append_utf8(text, point);
+  }
+  return text;
+}
+
 std::optional<std::string> decode_raw_unicode_escape(std::string_view line) {
   std::string text;
   bool after_odd_backslashes = false;

@@ -14,6 +14,8 @@ bool is_utf8(std::string_view text) noexcept;
 std::string latin1_to_utf8(std::string_view bytes);
 /// The inverse; nothing when a character is above U+00FF. `text` is UTF-8.
 std::optional<std::string> utf8_to_latin1(std::string_view text);
+/// Code points as UTF-8; nothing when one is above U+10FFFF.
+std::optional<std::string> utf8_from(std::u32string_view points);
 /// Protocol 0's text: latin-1 with \uXXXX and \UXXXXXXXX escapes. Nothing when an escape is broken.
 std::optional<std::string> decode_raw_unicode_escape(std::string_view line);
 /// Python 2's repr of a byte string: quoted, with backslash escapes. Nothing when it is malformed.

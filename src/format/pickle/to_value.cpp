@@ -3,6 +3,8 @@
 #include <array>
 #include <unordered_map>
 
+#include <torchkeep/format/data_class.h>
+
 #include "heap.h"
 
 namespace torchkeep::pickle {
@@ -72,7 +74,7 @@ class Converter {
   void leave(std::uint32_t index, const Object& object) {
     Value value;
     try {
-      value = make(object);
+      value = object.kind == ObjectKind::opaque ? opaque(object, labels_.contains(index)) : make(object);
       if (object.attributes != 0) value.set_attributes(this->value(attributes(object)));
     } catch (const Error& error) {
       heap_.fail(error.code() == Code::refused ? Code::refused : Code::corrupt, error.message());
@@ -242,21 +244,33 @@ class Converter {
       case ObjectKind::opaque:
         break;
     }
-    return opaque(object, items);
+    return {};
   }
   Value sparse(const SparseParts& parts, std::span<const Slot> items) {
     return detail::make_sparse_tensor(
         {parts.layout, value(items[0]), value(items[1]), value(items[2]), parts.sizes, parts.is_coalesced});
   }
-  Value opaque(const Object& object, std::span<const Slot> items) {
+  Value opaque(const Object& object, bool contains_itself) {
+    const auto items = heap_.items(object);
     const Global& global = heap_.opaque_global(object);
     // A module of TorchScript is its attributes.
     if (global.role == Role::script_class && heap_.is(items[kOpaqueState], ObjectKind::dict)) {
       return value(items[kOpaqueState]);
     }
-    return detail::make_opaque({std::string(global.module), std::string(global.name), heap_.opaque(object).form,
-                                value(items[kOpaqueArgs]), value(items[kOpaqueKwargs]), value(items[kOpaqueState]),
-                                values(list_items(object)), entries(dict_items(object))});
+    Opaque opaque{std::string(global.module), std::string(global.name),    heap_.opaque(object).form,
+                  value(items[kOpaqueArgs]),  value(items[kOpaqueKwargs]), value(items[kOpaqueState]),
+                  values(list_items(object)), entries(dict_items(object))};
+    if (auto plain = as_data(opaque, contains_itself)) return *std::move(plain);
+    return detail::make_opaque(std::move(opaque));
+  }
+  // Of the classes that are data. PyTorch's rule, that of UnknownClasses::refuse, knows none of them.
+  std::optional<Value> as_data(const Opaque& opaque, bool contains_itself) const {
+    const ReadContext& context = heap_.context();
+    const DataClass* row = context.unknown_classes == UnknownClasses::refuse ? nullptr : data_class_of(opaque);
+    if (row == nullptr || (row->is_builtin && context.keep_builtin_classes)) return std::nullopt;
+    auto plain = plain_data(opaque);
+    const bool can_contain_itself = plain && (plain->is_mapping() || plain->is(Kind::list)) && plain->label() == 0;
+    return contains_itself && !can_contain_itself ? std::nullopt : plain;
   }
 
   Heap& heap_;

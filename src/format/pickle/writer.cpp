@@ -51,6 +51,7 @@ class Writer {
   void device(const std::string& name);
   void size(std::span<const Value> elements);
   void tensor(const Value& value);
+  void layout(std::string_view name);
   void sparse(const SparseTensor& tensor);
   void nested(const NestedTensor& tensor);
   void part(const Value& value);
@@ -79,6 +80,19 @@ const Value& child(const Value& value, std::size_t i) {
   if (!value.is_mapping()) return value.elements()[i];
   const Entry& entry = value.items()[i / 2];
   return i % 2 == 0 ? entry.key : entry.value;
+}
+
+// A storage saved by itself, as the reader gives it.
+bool is_storage(const Opaque& object) {
+  return object.form == Opaque::Form::persistent && object.args.is(Kind::tensor);
+}
+
+// The name of a torch.layout, "torch.strided".
+std::optional<std::string_view> layout_of(const Opaque& object) {
+  const bool is_layout = object.module == "torch.serialization" && object.name == "_get_layout" &&
+                         object.args.is(Kind::tuple) && object.args.size() == 1;
+  if (!is_layout || !object.args.elements()[0].is(Kind::string)) return std::nullopt;
+  return object.args.elements()[0].as_string();
 }
 
 std::string show_step(const Value& container, std::size_t i) {
@@ -279,6 +293,9 @@ void Writer::write_leaf(const Value& value) {
       return out_.get(label->second);
     }
     case Kind::opaque:
+      if (is_storage(value.as_opaque()))
+        return tensors_.storage(value.as_opaque().args.as_tensor(), value.as_opaque().name == "UntypedStorage");
+      if (const auto layout = layout_of(value.as_opaque())) return this->layout(*layout);
       fail(fmt::format("an object of class {}.{}: PyTorch's safe loader would refuse it", value.as_opaque().module,
                        value.as_opaque().name));
     default:
@@ -352,14 +369,17 @@ void Writer::part(const Value& value) {
   write(value);
 }
 
+void Writer::layout(std::string_view name) {
+  out_.global(Name::get_layout);
+  out_.text_once(name);
+  out_.op(Op::tuple1);
+  out_.op(Op::reduce);
+}
+
 void Writer::sparse(const SparseTensor& tensor) {
   const bool coo = tensor.layout == "sparse_coo";
   out_.global(Name::rebuild_sparse_tensor);
-  out_.global(Name::get_layout);
-  const std::string layout = "torch." + tensor.layout;
-  out_.text_once(layout);
-  out_.op(Op::tuple1);
-  out_.op(Op::reduce);
+  layout("torch." + tensor.layout);
   out_.op(Op::mark);
   part(tensor.indices);
   if (!coo) part(tensor.plain);

@@ -43,6 +43,12 @@ bool is_checkpoint(std::string_view name) {
   return std::any_of(std::begin(kEndings), std::end(kEndings), [&](std::string_view e) { return name.ends_with(e); });
 }
 
+// Without its folders.
+std::string_view file_name(const ReadAt& file) {
+  const std::string_view path = file.name();
+  return path.substr(path.rfind('/') + 1);
+}
+
 [[noreturn]] void fail_other(const zip::Reader& zip) {
   if (zip.find("model.json") != nullptr) {
     fail(zip, Code::unsupported, "a TorchScript archive of PyTorch before 1.4 (model.json)");
@@ -61,8 +67,9 @@ bool is_checkpoint(std::string_view name) {
   }
   if (count != 0) {
     fail(zip, Code::unsupported,
-         fmt::format("a zip that holds {} files which may be checkpoints ({}{}): unpack it and load those", count,
-                     fmt::join(inside, ", "), count > kShown ? ", ..." : ""));
+         fmt::format("a zip that holds {} files which may be checkpoints ({}{}): open one as '{}::{}'", count,
+                     fmt::join(inside, ", "), count > kShown ? ", ..." : "", detail::show(file_name(zip.file())),
+                     inside[0]));
   }
   if (const zip::Record* foreign = zip.foreign()) {
     zip.fail(*foreign, Code::corrupt, fmt::format("a record outside the folder '{}'", detail::show(zip.root())));

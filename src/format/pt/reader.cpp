@@ -127,6 +127,8 @@ class PtReader {
       throw Error(Code::corrupt, fmt::format("record '{}' is {} here and {} elsewhere", detail::show(record->name),
                                              to_string(known.dtype), to_string(*reference.dtype)));
     }
+    // As in PyTorch, which knows a storage again by its address: an empty one has none.
+    if (record->size == 0) return {known.storage, reference.dtype.value_or(DType::uint8)};
     return {known.storage, known.dtype};
   }
 

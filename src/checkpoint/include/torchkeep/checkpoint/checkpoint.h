@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <torchkeep/files/fs.h>
 #include <torchkeep/format/pt.h>
@@ -45,6 +46,13 @@ struct LoadOptions {
   /// Lightning checkpoint or a whole pickled module loads, and its tensors can be used. Nothing is ever called, and
   /// save() refuses them. `refuse` is what PyTorch's safe loader does.
   UnknownClasses unknown_classes = UnknownClasses::opaque;
+  /// Only these parts, by their paths ("model", "optimizer.state"): the containers above them stay and hold nothing
+  /// else. The other tensors are not read, nor checked. Empty: everything. Error (not_found) lists what is not there.
+  std::vector<std::string> only = {};
+  /// Leave out every object that would be Opaque, as drop_objects() does.
+  bool drop_objects = false;
+  /// See PtReadOptions.
+  bool keep_builtin_classes = false;
   /// See Limits.
   Limits limits = {};
   /// The file system to read from; null is the machine's.
@@ -64,6 +72,7 @@ struct LoadIntoOptions {
   bool verify_first = false;
   /// See LoadOptions.
   UnknownClasses unknown_classes = UnknownClasses::opaque;
+  bool keep_builtin_classes = false;
   Limits limits = {};
   Fs* fs = nullptr;
   unsigned threads = 0;
@@ -78,6 +87,10 @@ void save(const Value& value, const std::string& path, const SaveOptions& option
 /// Reads `path`, of any format in FileFormat, whole into memory, and checks all it reads that has a checksum. Throws
 /// Error: not_found, corrupt, refused, unsupported, io.
 Value load(const std::string& path, const LoadOptions& options = {});
+
+/// The same of a file that is open, or bytes that are in memory (MemoryReadAt). An index of shards cannot be loaded so.
+/// `end` receives where the checkpoint ends: behind a stream of PyTorch before 1.6 or a pickle may follow others.
+Value load(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options = {}, std::uint64_t* end = nullptr);
 
 /// A file opened for those who read its tensors into memory of their own (read_storages()): small records are in memory
 /// and verified, larger ones are read, and their CRC checked, when their bytes are wanted.

@@ -17,6 +17,9 @@ namespace torchkeep {
 /// Throws Error (not_found) that lists every path that leads nowhere.
 Value select_parts(const Value& checkpoint, const std::vector<std::string>& paths);
 
+/// The same, but the containers above one path stay too.
+Value keep_parts(const Value& checkpoint, const std::vector<std::string>& paths);
+
 /// A name that begins with `from` begins with `to` instead.
 struct Renaming {
   std::string from;
@@ -34,15 +37,27 @@ Value rename_parameters(const Value& checkpoint, const std::vector<Renaming>& re
 /// Throws Error (unsupported) for a dtype that cast() does not convert to.
 Value cast_model(const Value& checkpoint, DType dtype);
 
-/// Takes out every object that torchkeep does not interpret, which a .pt file for PyTorch's safe loader cannot hold;
-/// returns their places: "args (object of argparse.Namespace)". Throws Error (unsupported) when the whole is one.
-std::vector<std::string> drop_objects(Value& checkpoint);
+/// Takes out every object that torchkeep does not interpret, which a .pt file for PyTorch's safe loader cannot hold,
+/// and every entry whose key is or holds one; returns their places: "callbacks.<my.Class> (object of my.Class)". Throws
+/// Error (unsupported) when the whole is one. `keep_builtin_classes`: see PtReadOptions; those objects stay.
+std::vector<std::string> drop_objects(Value& checkpoint, bool keep_builtin_classes = false);
 
 /// What Module.state_dict() would give for a module out of a TorchScript or LibTorch archive, where a module is a dict
 /// of its parameters, buffers, attributes and submodules: an OrderedDict of the tensors by their dotted names. What is
 /// no tensor is listed in `left_out` ("training (bool True)"), but for what every archived module has. The archive of
 /// an optimizer (with "param_groups") comes back as it is. Throws Error (mismatch) when two tensors have one name.
 Value flatten_module(const Value& archive, std::vector<std::string>& left_out);
+
+/// Whether this is a whole pickled torch.nn.Module, of any class: an object with parameters, buffers and submodules.
+bool is_module(const Value& value);
+
+/// What Module.state_dict() of a pickled module would give: an OrderedDict of its parameters and persistent buffers by
+/// their dotted names, in that order; without `_metadata`, which only the module's classes know. Throws Error
+/// (mismatch) for anything else, (refused) for more than a million submodules or tensors.
+Value state_dict_of(const Value& module);
+
+/// The checkpoint with every pickled module in it replaced by its state dict.
+Value flatten_modules(const Value& checkpoint);
 
 /// A checkpoint as flat names and tensors.
 struct FlatTensors {

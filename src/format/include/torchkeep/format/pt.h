@@ -44,6 +44,9 @@ struct PtReadOptions {
   /// "not computed" (PyTorch can switch it off) and is accepted.
   bool verify = true;
   UnknownClasses unknown_classes = UnknownClasses::opaque;
+  /// Objects of Python's own data classes (argparse.Namespace, datetime: data_class.h) stay Opaque, for a reader that
+  /// has these classes; otherwise they become plain data, as those of other data classes do.
+  bool keep_builtin_classes = false;
   Limits limits = {};
   /// Map the file where that can be done: Storage::data() of a record then gives its bytes without a copy. The mapping
   /// is private: what is written to it does not reach the file. A file that somebody cuts short while it is mapped ends
@@ -76,6 +79,8 @@ struct OpenedFile {
   std::uint64_t file_size = 0;
   /// The texts that safetensors keeps beside the tensors.
   std::vector<std::pair<std::string, std::string>> metadata;
+  /// Where it ends in the file: behind a stream or a pickle may follow others.
+  std::uint64_t end = 0;
   /// Safe to ignore, good to know: records without a checksum.
   std::vector<std::string> notes;
   /// What load() passes over and no honest writer writes, which check_file() calls damage: bytes behind the end.

@@ -27,7 +27,8 @@ struct Step {
   std::uint64_t index = 0;
   std::string_view field;
 
-  /// As it stands in a path: the text of a str or int key ("<tuple>" for other kinds), the index, the field's name.
+  /// As it stands in a path: the text of a str or int key ("<tuple>" for other kinds, "<my.Class>" for a class), the
+  /// index, the field's name.
   std::string text() const;
 };
 
