@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 
-from ._adapter import Adapter, Judged, Plan, call_own, copied, differences, is_class, is_of_torch, listed, mismatch, same, torch_module
+from ._adapter import Adapter, Judged, Plan, copied, differences, is_class, is_of_torch, listed, mismatch, same, torch_module
 from ._plain import plain, restored
 
 _NESTED = "torchkeep.nested"  # stands for an attribute that is a scheduler itself

@@ -10,8 +10,8 @@
 #include <unordered_map>
 
 #include <torchkeep/base/checked.h>
+#include <torchkeep/base/hash.h>
 
-#include "hash.h"
 #include "open/open.h"
 #include "pickle/heap.h"
 #include "show.h"
