@@ -44,13 +44,14 @@ C_INTERFACE = set("""
     PyImport_GetModuleDict PyList_Append PyList_Check PyList_GET_ITEM PyList_GET_SIZE PyList_New PyList_Type
     PyLong_AsLongLong PyLong_AsLongLongAndOverflow PyLong_AsVoidPtr PyLong_Check PyLong_CheckExact
     PyLong_FromLongLong PyLong_Type PyMapping_Items PyODict_Type PyOS_FSPath PyObject_CallFunction
-    PyObject_CallMethodNoArgs PyObject_CallNoArgs PyObject_CallOneArg PyObject_GetAttr PyObject_IsTrue
-    PyObject_SetAttr PyObject_SetItem PyObject_Str PyObject_Vectorcall PySequence_Fast PySequence_Fast_GET_ITEM
-    PySequence_Fast_GET_SIZE PySet_New PySet_Type PyTuple_Check PyTuple_GET_ITEM PyTuple_GET_SIZE PyTuple_New
-    PyTuple_SET_ITEM PyTuple_Type PyUnicode_AsEncodedString PyUnicode_AsUTF8AndSize PyUnicode_Check
-    PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DecodeFSDefaultAndSize PyUnicode_DecodeUTF8
-    PyUnicode_EncodeFSDefault PyUnicode_InternFromString PyUnicode_Type Py_DECREF Py_False Py_IsInitialized
-    Py_None Py_REFCNT Py_TYPE Py_True Py_ssize_t _PyObject_GetDictPtr _Py_IsFinalizing
+    PyObject_CallMethodNoArgs PyObject_CallNoArgs PyObject_CallOneArg PyObject_GetAttr PyObject_Hash
+    PyObject_IsTrue PyObject_SetAttr PyObject_SetItem PyObject_Str PyObject_Vectorcall PySequence_Fast
+    PySequence_Fast_GET_ITEM PySequence_Fast_GET_SIZE PySet_New PySet_Type PyTuple_Check PyTuple_GET_ITEM
+    PyTuple_GET_SIZE PyTuple_New PyTuple_SET_ITEM PyTuple_Type PyUnicode_AsEncodedString PyUnicode_AsUTF8AndSize
+    PyUnicode_Check PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DecodeFSDefaultAndSize
+    PyUnicode_DecodeUTF8 PyUnicode_EncodeFSDefault PyUnicode_InternFromString PyUnicode_Type Py_DECREF Py_False
+    Py_IsInitialized Py_None Py_REFCNT Py_TYPE Py_True Py_hash_t Py_ssize_t _PyObject_GetDictPtr
+    _Py_IsFinalizing
 """.split())
 
 

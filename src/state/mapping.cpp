@@ -2,10 +2,13 @@
 // Key hashing and equality, both with an explicit stack: a hostile file may nest a key 100,000 deep.
 #include "mapping.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <fmt/format.h>
 #include <functional>
+#include <utility>
+#include <vector>
 
 #include <torchkeep/base/hash.h>
 
@@ -107,6 +110,8 @@ bool is_tuple(Kind kind) {
   return kind == Kind::tuple || kind == Kind::size;
 }
 
+bool sets_equal(const Value& a, const Value& b);
+
 // Equality of everything but tuples' elements.
 bool parts_equal(const Value& a, const Value& b) {
   if (a.id() == b.id() && a.kind() == b.kind()) return true;
@@ -125,10 +130,28 @@ bool parts_equal(const Value& a, const Value& b) {
     case Kind::device:
       return a.as_device() == b.as_device();
     case Kind::frozenset:
-      return a == b;
+      return a == b || sets_equal(a, b);
     default:
       return false;  // tensors and opaque objects are equal to themselves only
   }
+}
+
+/// In any order. Containers inside a set are compared in the order they have: a nested key is never compared by
+/// recursion.
+bool sets_equal(const Value& a, const Value& b) {
+  if (a.size() != b.size()) return false;
+  const auto sorted = [](const Value& set) {
+    std::vector<std::pair<std::uint64_t, Value>> parts;
+    for (const Value& element : set.elements()) parts.emplace_back(hash_part(element), element);
+    std::stable_sort(parts.begin(), parts.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
+    return parts;
+  };
+  const auto same = [](const auto& x, const auto& y) {
+    const bool is_container = is_tuple(x.second.kind()) || x.second.is(Kind::frozenset);
+    return x.first == y.first && (is_container ? x.second == y.second : parts_equal(x.second, y.second));
+  };
+  const auto parts = sorted(a), others = sorted(b);
+  return std::equal(parts.begin(), parts.end(), others.begin(), same);
 }
 
 }  // namespace
