@@ -54,7 +54,9 @@ def train(rank, ranks, rendezvous, directory, total, until):
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=ranks,
                                          timeout=datetime.timedelta(seconds=120))
     try:
-        return Rank(rank, ranks).run(directory, total, until)
+        result = Rank(rank, ranks).run(directory, total, until)
+        torch.distributed.barrier()  # gloo ends a process whose peer leaves while it still talks
+        return result
     finally:
         torch.distributed.destroy_process_group()
 
