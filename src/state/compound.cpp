@@ -145,6 +145,8 @@ Compressed measure(const SparseTensor& sparse, const Tensor& compressed, const T
   const bool in_blocks = sparse.layout == "sparse_bsr" || sparse.layout == "sparse_bsc";
   expect(is_index(compressed.dtype) && plain.dtype == compressed.dtype, "its indices are not int32 or int64 alike");
   expect(compressed.dim() >= 1 && plain.dim() == compressed.dim(), "its indices have different dimensions");
+  for (const Tensor* indices : {&compressed, &plain})
+    expect(indices->sizes.back() <= 1 || indices->strides.back() == 1, "its indices do not lie one behind the other");
   const auto batch = static_cast<std::size_t>(compressed.dim() - 1);
   const std::size_t inside = batch + 1 + (in_blocks ? 2 : 0);
   expect(values.sizes.size() >= inside && sparse.sizes.size() == batch + 2 + values.sizes.size() - inside,
@@ -207,6 +209,8 @@ const Tensor& numbers(const Value& value, const char* name, std::int64_t dimensi
     corrupt(fmt::format("its {} are not int64 numbers in {} dimensions", name, dimensions));
   if (!tensor.is_meta() && tensor.nbytes() > tensor.storage->nbytes())
     corrupt(fmt::format("its {} repeat their memory", name));
+  // PyTorch reads them from their first byte on, whatever their strides.
+  if (!tensor.is_contiguous()) corrupt(fmt::format("its {} do not lie one behind the other", name));
   return tensor;
 }
 

@@ -137,6 +137,11 @@ std::vector<BrokenFile> nested_tensors() {
       call(utils("_rebuild_nested_tensor"),
            {tensor(storage("0", 4), 0, {4}, {1}), repeated.indices({3'000'000, 1}, {0, 0}, {1}),
             repeated.indices({3'000'000, 1}, {0, 0}, {1}), repeated.indices({3'000'000}, {0}, {0})});
+  Maker apart;
+  const std::string gaps =
+      call(utils("_rebuild_nested_tensor"),
+           {tensor(storage("0", 4), 0, {4}, {1}), apart.indices({2, 1}, {1, 1}, {2, 2}),
+            apart.indices({2, 1}, {1, 1}, {1, 1}), apart.indices({2}, {2}, {0, 10'000'000'000, 2})});
   Maker square;
   const std::string matrix = call(utils("_rebuild_nested_tensor"),
                                   {tensor(storage("0", 4), 0, {2, 2}, {2, 1}), square.indices({1, 1}, {1, 1}, {1}),
@@ -155,6 +160,8 @@ std::vector<BrokenFile> nested_tensors() {
       nested("part_of_a_terabyte", {2, 1ll << 40}, {1, 0}, {0, 0}, Code::refused, "repeat its elements"),
       nested("strides_missing", {2, 2}, {1}, {0, 2}, corrupt, "not as many sizes"),
       nested("offsets_missing", {2, 2}, {1, 1}, {0}, corrupt, "not as many sizes"),
+      {"nested.offsets_that_are_other_ones_without_their_strides", apart.file(gaps), corrupt,
+       "its offsets do not lie one behind the other"},
       {"nested.of_a_matrix", square.file(matrix), corrupt, "are not one list"},
       {"nested.three_million_parts_of_one_number", repeated.file(millions), corrupt, "repeat their memory"},
   };
