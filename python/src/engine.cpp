@@ -171,7 +171,8 @@ class Adapter {
   Change prepare(const Value& state) const {
     const Value loaded = state.clone();  // reads the file, while other threads have the GIL
     return in_python(Code::mismatch, [&] {
-      const nb::object plan = handle().attr("prepare")(from_value(loaded, nb::none()));
+      // On the CPU, wherever it was saved: the live objects decide about devices, never the file.
+      const nb::object plan = handle().attr("prepare")(from_value(loaded, nb::str("cpu")));
       Change change = with_undo(plan);
       const Shared make = share(plan.attr("change"));
       change.make = [make] { in_python(Code::mismatch, [&] { nb::handle(make.get())(); }); };
@@ -330,7 +331,7 @@ class PyEngine {
     in_turn([look = share(std::move(look))](Engine& engine) {
       engine.on_provenance([look](const Value& provenance) {
         const Value copy = provenance.clone();
-        in_python(Code::corrupt, [&] { nb::handle(look.get())(from_value(copy, nb::none())); });
+        in_python(Code::corrupt, [&] { nb::handle(look.get())(from_value(copy, nb::str("cpu"))); });
       });
     });
   }

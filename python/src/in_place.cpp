@@ -106,7 +106,9 @@ nb::object InPlace::object() const {
     for (const auto& [id, tensor] : placed_.tensors) live.append(nb::borrow(tensor));
     Torch::get().helpers.attr("note_writes")(live);
   }
-  return from_value(state_, nb::none(), &placed_);
+  // What has no place yet comes on the CPU, wherever it was saved: the live objects decide about devices, never the
+  // file.
+  return from_value(state_, nb::str("cpu"), &placed_);
 }
 
 }  // namespace torchkeep::python

@@ -867,3 +867,46 @@ def test_an_object_of_the_optimizers_own_package_comes_back_as_what_it_holds(tmp
         torchkeep.save(content, path)
         with pytest.raises(torchkeep.Error, match="cannot be made from its attributes"):
             resumed(tmp_path, role="reader", model=build()[0], optimizer=Projected(other.parameters(), lr=0.1))
+
+
+def test_a_module_on_the_device_meta_is_refused_and_not_left_empty(tmp_path):
+    path = saved(tmp_path / "run", model=torch.nn.Linear(3, 2))
+    for load in (lambda model: loaded(path, model=model), lambda model: resumed(tmp_path / "run", model=model)):
+        with pytest.raises(torchkeep.Error, match="device meta.*weight"):
+            load(torch.nn.Linear(3, 2, device="meta"))
+
+
+def test_a_checkpoint_of_a_device_that_is_not_here_goes_to_where_the_live_objects_are(tmp_path, monkeypatch):
+    def objects():
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+        return {"model": model, "optimizer": torch.optim.Adam(model.parameters()), "extra": torch.zeros(3)}
+
+    def step(model, optimizer, extra):
+        model(torch.ones(2, 4)).square().sum().backward()
+        optimizer.step()
+        extra += 1
+
+    first = objects()
+    with torchkeep.Run(tmp_path, signals=False, durable=False, rng=False, on_event=lambda event: None) as run:
+        run.track(**first)
+        run.resume()
+        step(**first)
+        run.finish_step()
+    path = torchkeep.find_checkpoint(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:1")
+        torch.save(torchkeep.load(path), path)
+    for has_state in (False, True):
+        second = objects()
+        if has_state:
+            step(**second)
+        with torchkeep.Run(tmp_path, signals=False, rng=False, on_event=lambda event: None) as run:
+            run.track(**second)
+            assert run.resume() == 1
+        third = objects()
+        assert torchkeep.load_into(path, **third)["step"] == 1
+        for one in (second, third):
+            assert describe(dict(one["model"].state_dict())) == describe(dict(first["model"].state_dict()))
+            assert describe(one["optimizer"].state_dict()["state"]) == describe(first["optimizer"].state_dict()["state"])
+            assert torch.equal(one["extra"], torch.ones(3))

@@ -35,12 +35,21 @@ class Module(Adapter):
         if not isinstance(state, Mapping):
             raise mismatch(f"expected a module's state dict, found a {type(state).__name__}")
         live = self._live()
+        self._refuse_meta(live)
         trial = self._trial(self._own(state, live), live)
         if trial is None:
             judged = Judged(self.module)
             return Plan(lambda filled: self._load(filled, judged.load), checked=False, undo=judged.undo)
         targets = {there: trial[here] for there, here in zip(state, self._own(dict.fromkeys(state), live)) if here in trial}
         return Plan(lambda filled: self._load(filled, lambda own: call_own(self.module, own)), targets=targets)
+
+    @staticmethod
+    def _refuse_meta(live):
+        tensor = torch_module().Tensor
+        without_memory = [name for name, value in live.items() if isinstance(value, tensor) and value.is_meta]
+        if without_memory:
+            raise mismatch("the module is on the device meta, which has no memory to load into; call "
+                           f"module.to_empty(device=...) first: {listed(without_memory)}")
 
     def _own(self, state, live):
         """The file's state under this module's names, tied parameters that it has once under all of theirs."""
