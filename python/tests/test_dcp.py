@@ -55,6 +55,14 @@ def test_a_mapped_load_is_the_same(folders, name):
     assert describe(torchkeep.load(folders / name, mmap=True)) == describe(torchkeep.load(folders / name))
 
 
+@pytest.mark.parametrize("name", ["ranks4", "nested"])
+def test_a_part_of_a_folder_is_that_part(folders, name):
+    whole = torchkeep.load(folders / name)
+    key = next(iter(whole))
+    assert describe(torchkeep.load(folders / name, only=key)) == describe(whole[key])
+    assert describe(torchkeep.load(folders / name, only=[key])) == describe({key: whole[key]})
+
+
 @pytest.mark.parametrize("world", [2, 4])
 def test_metadata_of_each_rank_is_merged(folders, world):
     state = torchkeep.load(folders / f"own_metadata{world}")

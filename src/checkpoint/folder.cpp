@@ -42,6 +42,7 @@ std::optional<OpenedFile> open_dcp_path(const std::string& path, const LoadOptio
   PtReadOptions read;
   read.verify = options.verify;
   read.unknown_classes = options.unknown_classes;
+  read.keep_builtin_classes = options.keep_builtin_classes;
   read.limits = options.limits;
   OpenedFile opened = open_dcp(*folder, read);
   // Like a mapped file's, tensors are read when somebody wants their bytes.

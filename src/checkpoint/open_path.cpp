@@ -63,7 +63,7 @@ OpenedPath open_bytes(const std::string& path, Fs* chosen) {
 }
 
 OpenedFile open_path(const std::string& path, const LoadOptions& options) {
-  if (auto folder = open_dcp_path(path, options)) return *std::move(folder);
+  if (auto folder = open_dcp_path(path, options)) return choose(*std::move(folder), path, options);
   OpenedPath opened = open_bytes(path, options.fs);
   PtReadOptions read = read_options(options);
   read.open_sibling = std::move(opened.open_sibling);
