@@ -94,6 +94,7 @@ int train(const Options& options) {
         {"removed", start.removed},
         {"parameters", number_of_parameters(training)}});
   if (options.save_again) {
+    run.finish_step(step + 1);
     run.save_now();
     return run.exit_code();
   }
@@ -114,7 +115,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--out", options.out, "directory of the checkpoints")->required();
   app.add_option("--steps", options.steps, "length of the training")->check(CLI::PositiveNumber);
   app.add_option("--stop-at", options.stop_at, "save and exit at this step already");
-  app.add_flag("--save-again", options.save_again, "save what was found, and exit without a step");
+  app.add_flag("--save-again", options.save_again, "save what was found as the next step, and exit without training");
   app.add_option("--save-every", options.save_every, "steps between checkpoints")->check(CLI::PositiveNumber);
   app.add_option("--check-every", options.check_every, "steps between looks at the held-out text")
       ->check(CLI::PositiveNumber);

@@ -78,12 +78,6 @@ class _Description:
             return ["dtype", str(value).removeprefix("torch.")]
         if kind is torch.device:
             return ["device", str(value)]
-        if kind in (torch.layout, torch.memory_format):
-            return [kind.__name__, str(value)]
-        if isinstance(value, (torch.storage.TypedStorage, torch.UntypedStorage)):
-            dtype = str(getattr(value, "dtype", torch.uint8)).removeprefix("torch.")
-            data = value if isinstance(value, torch.UntypedStorage) else value.untyped()
-            return ["storage", dtype, bytes(data.tolist()).hex()]
         if isinstance(value, torch.Tensor):
             return self.describe_tensor(value)
         raise TypeError(f"canonical.py cannot describe a {kind}")

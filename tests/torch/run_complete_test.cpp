@@ -104,7 +104,7 @@ TEST(Completeness, WarnsOnceOfASamplerThatNobodyAdvances) {
   sampler.next(4);
   run.finish_step(++step);
   run.finish_step(++step);
-  EXPECT_NE(events.warnings().find("'data' drew samples, but nobody says which were used"), std::string::npos);
+  EXPECT_NE(events.warnings().find("'data' drew samples, but nothing says which were used"), std::string::npos);
   EXPECT_EQ(events.all.size(), 2U) << "started, and the warning once";
 }
 
