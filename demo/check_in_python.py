@@ -31,6 +31,12 @@ def restore(checkpoint):
     return model, optimizer
 
 
+def nameless(state):
+    """An optimizer's state without the parameters' names, which C++ and Python have in different places."""
+    groups = [{key: value for key, value in group.items() if key != "param_names"} for group in state["param_groups"]]
+    return {"state": state["state"], "param_groups": groups}
+
+
 def held_out_windows(tokens, context, count=32):
     """The windows over which demo_train measures the loss on text that it does not learn from."""
     learnt = len(tokens) // 10 * 9
@@ -44,7 +50,7 @@ def check(checkpoint_path, text_path):
     checkpoint = torch.load(checkpoint_path, weights_only=True)
     model, optimizer = restore(checkpoint)
     arrived = compare(checkpoint["model"], model.state_dict())
-    moments = compare(checkpoint["optimizer"], optimizer.state_dict())
+    moments = compare(nameless(checkpoint["optimizer"]), nameless(optimizer.state_dict()))
 
     inputs, targets = held_out_windows(read_tokens(text_path), checkpoint["model_options"]["context"])
     model.eval()
