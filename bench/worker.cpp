@@ -253,7 +253,8 @@ class Worker {
     if (!state.is_mapping() || !state.contains("param_groups")) return state;
     state.erase("param_names");
     tk::Value groups = tk::Value::sequence(tk::Kind::list, {});
-    for (tk::Value group : state["param_groups"].elements()) {
+    const tk::Value named = state["param_groups"];
+    for (tk::Value group : named.elements()) {
       group.erase("param_names");
       groups.append(group);
     }
