@@ -2,6 +2,7 @@
 // The demo's training process: trains as a tk::Run, and tells what it does as JSON lines on its output.
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -95,8 +96,7 @@ int train(const Options& options) {
         {"parameters", number_of_parameters(training)}});
   if (options.save_again) {
     run.finish_step(step + 1);
-    run.save_now();
-    return run.exit_code();
+    return run.save_now() ? EXIT_SUCCESS : run.exit_code();
   }
   const auto stop = options.stop_at > 0 ? std::min(options.stop_at, options.steps) : options.steps;
   while (step < stop && !run.stopping()) {
