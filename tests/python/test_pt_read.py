@@ -176,14 +176,14 @@ def rewrite(source, target, compression=zipfile.ZIP_STORED, order=lambda names: 
         for name in order(old.namelist()):
             new.writestr(name, old.read(name))
         for name in extra:
-            new.writestr(name, b"something else")
+            new.writestr(name, b"" if name.endswith("/") else b"something else")
         new.comment = comment
 
 
 @pytest.mark.parametrize("how", [
     {}, {"compression": zipfile.ZIP_DEFLATED}, {"order": lambda names: sorted(names, reverse=True)},
-    {"comment": b"made by hand"}, {"comment": b"x" * 65535},
-], ids=["plain", "deflated", "reversed", "comment", "longest_comment"])
+    {"extra": ["python/empty/"]}, {"comment": b"made by hand"}, {"comment": b"x" * 65535},
+], ids=["plain", "deflated", "reversed", "folder_entries", "comment", "longest_comment"])
 def test_reads_zips_of_other_tools(how, tmp_path):
     value = trained()
     torch.save(value, tmp_path / "python.pt")

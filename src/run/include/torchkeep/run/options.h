@@ -41,9 +41,8 @@ enum class Proof : std::uint8_t {
   hash,
   /// finish_step() reads nothing. Version counters and addresses are compared before a checkpoint is published: it is
   /// the state at finish_step() if that memory changes only inside steps that pass the gate (run.step()) and by
-  /// in-place
-  /// operations that PyTorch counts. What raises no counter (`.data`, NumPy, raw pointers, fused kernels) is found only
-  /// where a counter stood still over a whole step; else a checkpoint may hold other bytes, and nobody is told.
+  /// in-place operations that PyTorch counts. What raises no counter (`.data`, NumPy, raw pointers, fused kernels) is
+  /// found only where a counter stood still over a whole step; else a checkpoint may hold other bytes, without a word.
   counters,
 };
 
