@@ -9,6 +9,7 @@
 #include <torchkeep/format/pt.h>
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
+#include <torchkeep/run/schema.h>
 
 #include "entries.h"
 #include "places.h"
@@ -36,13 +37,9 @@ std::string find_step(const std::vector<CheckpointInfo>& all, const std::string&
 
 /// What the checkpoint says "best" goes by.
 BestBy best_by(const std::string& path, Fs& fs) {
-  const Value value = read_pt(fs.open_read(path)).from_file(path);
-  const auto provenance = value.find("provenance");
-  const auto by = provenance && provenance->is_mapping() ? provenance->find("best_by") : std::nullopt;
-  if (!by || !by->is_mapping()) {
-    throw Error(Code::invalid_argument, "this run names no metric that 'best' goes by; name one", at_file(path));
-  }
-  return {(*by)["metric"].to<std::string>(), (*by)["best"].to<std::string>() == "max" ? Best::max : Best::min};
+  const auto by = schema::provenance_of(read_pt(fs.open_read(path)).from_file(path)).best_by;
+  if (by) return *by;
+  throw Error(Code::invalid_argument, "this run names no metric that 'best' goes by; name one", at_file(path));
 }
 
 }  // namespace
@@ -87,7 +84,9 @@ std::string find_checkpoint(const std::string& directory, std::string_view name,
 }
 
 Value checkpoint_metrics(const std::string& path, Fs& fs) {
-  return read_pt(fs.open_read(path)).from_file(path)["metrics"];
+  const Value checkpoint = read_pt(fs.open_read(path)).from_file(path);
+  schema::layout_of(checkpoint);
+  return checkpoint.at(schema::kMetrics);
 }
 
 void pin_checkpoint(const std::string& directory, std::int64_t step, Fs& fs) {

@@ -77,14 +77,14 @@ void Engine::Impl::check_start() {
 void Engine::Impl::take(const Recovered& recovered) {
   const Value checkpoint = recovered.checkpoint.from_file(recovered.path);
   events.clear();  // of one that turned out damaged while it was used, or of a resume() that failed
-  const Value provenance = checkpoint.is_mapping() ? checkpoint.get("provenance", none) : Value(none);
+  const Value provenance = checkpoint.is_mapping() ? checkpoint.get(schema::kProvenance, none) : Value(none);
   if (look_at_provenance) look_at_provenance(provenance);
   restore(items, options, checkpoint, [this](std::string message) { warn(std::move(message)); });
   step = recovered.step;
   saved = recovered.step;
-  resumed_at = recorded_resumes(provenance);
+  resumed_at = schema::provenance_of(checkpoint).resumed_at;
   resumed_at.push_back(step);
-  if (const auto saved_metrics = checkpoint.find("metrics")) metrics = *saved_metrics;
+  if (const auto saved_metrics = checkpoint.find(schema::kMetrics)) metrics = *saved_metrics;
 }
 
 /// Of the steps up to this one: those after it are made again.

@@ -14,10 +14,11 @@ namespace torchkeep {
 
 Value Engine::Impl::state() const {
   Value checkpoint = Value::mapping(Kind::dict);
-  checkpoint.set("step", step);
+  checkpoint.set(schema::kStep, step);
+  checkpoint.set(schema::kLayout, schema::kLayoutVersion);
   for (const TrackedItem& item : items) checkpoint.set(Value::string(item.name), capture(item));
-  checkpoint.set("metrics", metrics);
-  checkpoint.set("provenance", provenance_now(options, {saved, resumed_at}, provenance));
+  checkpoint.set(schema::kMetrics, metrics);
+  checkpoint.set(schema::kProvenance, schema::to_value(provenance_now(options, {saved, resumed_at}), provenance));
   return checkpoint;
 }
 

@@ -7,52 +7,39 @@
 #include <torchkeep/format/pt.h>
 #include <torchkeep/run/names.h>
 #include <torchkeep/run/overview.h>
+#include <torchkeep/run/schema.h>
 
 #include "entries.h"
 #include "places.h"
-#include "provenance.h"
 #include "retain.h"
 
 namespace torchkeep {
 namespace {
-
-std::string text_of(const Value& mapping, const char* key) {
-  const auto value = mapping.is_mapping() ? mapping.find(key) : std::nullopt;
-  return value && value->is(Kind::string) ? value->as_string() : std::string();
-}
 
 std::uint64_t size_of(Fs& fs, const std::string& path) {
   const auto status = fs.status(path);
   return status ? status->size : 0;
 }
 
-/// Fills in what the file says. Returns its provenance.
-Value look_into(Fs& fs, CheckpointOverview& one) {
+/// Fills in what the file says, and returns the rules that it records.
+std::optional<KeepRules> look_into(Fs& fs, CheckpointOverview& one) {
   try {
-    const Value value = read_pt(fs.open_read(one.path), {.unknown_classes = UnknownClasses::opaque});
-    if (!value.is_mapping()) throw Error(Code::corrupt, "not the checkpoint of a run", at_file(one.path));
-    if (const auto metrics = value.find("metrics")) one.metrics = *metrics;
-    const Value provenance = value.get("provenance", none);
-    one.time = text_of(provenance, "time");
-    one.host = text_of(provenance, "host");
-    const auto step = value.find("step");
-    if (!step || !step->is(Kind::integer) || step->as_integer().to_int64() != one.step) {
-      one.problem = "it does not hold the step of its name";
-    }
-    return provenance;
+    const Value value =
+        read_pt(fs.open_read(one.path), {.unknown_classes = UnknownClasses::opaque}).from_file(one.path);
+    schema::layout_of(value);
+    one.metrics = schema::metrics_of(value);
+    schema::Provenance provenance = schema::provenance_of(value);
+    one.time = std::move(provenance.time);
+    one.host = std::move(provenance.host);
+    if (value.get(schema::kStep, none) != Value(one.step)) one.problem = "it does not hold the step of its name";
+    return provenance.keep;
   } catch (const Error& error) {
     // One that went away meanwhile has a problem too: the listing is older than the folder.
     Where where = error.where();
     where.file.clear();
     one.problem = Error(error.code(), error.message(), where).what();
-    return {};
+    return std::nullopt;
   }
-}
-
-std::optional<double> metric_in(const Value& metrics, const std::string& name) {
-  const auto value = metrics.is_mapping() ? metrics.find(Value::string(name)) : std::nullopt;
-  if (!value || !(value->is(Kind::real) || value->is(Kind::integer))) return std::nullopt;
-  return value->to<double>();
 }
 
 class Looker {
@@ -61,11 +48,9 @@ class Looker {
 
   RunOverview run(const std::optional<KeepRules>& rules) && {
     read_names();
-    Value provenance;
     for (CheckpointOverview& one : overview_.checkpoints) {
-      if (Value said = look_into(fs_, one); !said.is_none()) provenance = std::move(said);
+      if (auto recorded = look_into(fs_, one)) overview_.rules = std::move(recorded);
     }
-    overview_.rules = recorded_rules(provenance);
     if (rules) overview_.rules = rules;
     if (!overview_.checkpoints.empty()) explain();
     return std::move(overview_);
@@ -138,7 +123,7 @@ class Looker {
   static std::vector<Candidate> candidates(const std::vector<CheckpointOverview>& all, const BestBy& by) {
     std::vector<Candidate> candidates;
     for (const CheckpointOverview& one : all) {
-      candidates.push_back({one.step, metric_in(one.metrics, by.metric), one.pinned});
+      candidates.push_back({one.step, schema::metric_in(one.metrics, by.metric), one.pinned});
     }
     return candidates;
   }

@@ -2,8 +2,8 @@
 // Recovery, from the newest checkpoint backwards:
 //
 //   1 load     it whole, with every CRC checked: it verifies, or it is damaged and the next older is tried; or hand it
-//   to
-//              the one who reads it into live memory, with the same outcome
+//              to the one who reads it into live memory, with the same outcome. One that is whole and not read (a later
+//              version wrote it) ends the recovery with an error
 //   2 rename   the damaged ones that are newer than the one found, so that they are kept and not overwritten
 //   3 sync     the folder
 //
@@ -15,8 +15,10 @@
 #include <fmt/format.h>
 
 #include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/format/check.h>
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
+#include <torchkeep/run/schema.h>
 
 #include "entries.h"
 #include "places.h"
@@ -35,15 +37,9 @@ using Use = std::function<void(const Recovered&)>;
 
 Value load_step(Fs& fs, const std::string& path, std::int64_t step, bool whole) {
   Value checkpoint = whole ? load(path, {.fs = &fs}) : open_checkpoint(path, {.fs = &fs});
-  const auto found = checkpoint.is_mapping() ? checkpoint.find("step") : std::nullopt;
-  if (!found || !found->is(Kind::integer)) {
-    throw Error(Code::corrupt, "expected the checkpoint of a run, a dict with a step; found another file",
-                at_file(path));
-  }
-  if (found->to<std::int64_t>() != step) {
-    throw Error(Code::corrupt, fmt::format("holds step {}, not the one of its name", found->to<std::int64_t>()),
-                at_file(path));
-  }
+  checkpoint = checkpoint.from_file(path);
+  if (const std::int64_t found = schema::step_of(checkpoint); found != step)
+    throw Error(Code::corrupt, fmt::format("holds step {}, not the one of its name", found), at_file(path));
   return checkpoint;
 }
 
@@ -102,6 +98,20 @@ void hand_over(Fs& fs, const Recovered& found, const Use& use) {
   }
 }
 
+bool is_whole(Fs& fs, const std::string& path) {
+  return passes_checks(fs.open_read(path), {.unknown_classes = UnknownClasses::inspect});
+}
+
+[[noreturn]] void fail_not_read(const std::string& path, const Error& error) {
+  throw Error(error.code(),
+              error.message() +
+                  "; the file is not damaged, so it was left as it is and no older checkpoint is used in "
+                  "its place: resume with a version that reads it, or move it away to continue from the "
+                  "checkpoint before it",
+              error.where())
+      .at(at_file(path));
+}
+
 /// The newest of a listing that verifies. Throws Error (not_found) when one went away meanwhile.
 std::optional<Recovered> newest_good(Fs& fs, const std::vector<CheckpointInfo>& all, std::vector<Damaged>& damaged,
                                      const Use& use, bool verify_first) {
@@ -112,7 +122,9 @@ std::optional<Recovered> newest_good(Fs& fs, const std::vector<CheckpointInfo>& 
       if (use) hand_over(fs, found, use);
       return found;
     } catch (const Error& error) {
-      if (!is_damage(error)) throw;
+      const bool may_be_damage = error.code() == Code::unsupported || error.code() == Code::refused;
+      if (may_be_damage && is_whole(fs, one->path)) fail_not_read(one->path, error);
+      if (!may_be_damage && !is_damage(error)) throw;
       damaged.push_back({one->step, one->path, error.what(), {}});
     }
   }
@@ -124,8 +136,6 @@ std::optional<Recovered> newest_good(Fs& fs, const std::vector<CheckpointInfo>& 
 bool is_damage(const Error& error) noexcept {
   switch (error.code()) {
     case Code::corrupt:
-    case Code::refused:
-    case Code::unsupported:
       return true;
     case Code::io:
       return error.system_error() == EIO;  // what a disk says about a sector that it cannot read

@@ -15,6 +15,7 @@
 
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/run/names.h>
+#include <torchkeep/run/schema.h>
 
 #include "entries.h"
 #include "places.h"
@@ -23,17 +24,6 @@ namespace torchkeep {
 
 bool is_better(double a, double b, Best best) noexcept {
   return best == Best::min ? a < b : a > b;
-}
-
-std::optional<double> number_of(const Value& metric) {
-  switch (metric.kind()) {
-    case Kind::boolean:
-    case Kind::integer:
-    case Kind::real:
-      return metric.to<double>();
-    default:
-      return std::nullopt;
-  }
 }
 
 std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, std::int64_t count, Best best) {
@@ -73,11 +63,10 @@ std::vector<std::int64_t> surplus(const std::vector<Candidate>& candidates, cons
 
 std::optional<double> metric_of(const std::string& path, const std::string& metric, Fs& fs) {
   try {
-    const auto value = checkpoint_metrics(path, fs).find(Value::string(metric));
-    return value ? number_of(*value) : std::nullopt;
+    return schema::metric_in(checkpoint_metrics(path, fs), metric);
   } catch (const Error& error) {
-    if (error.code() == Code::io) throw;
-    return std::nullopt;
+    if (error.code() == Code::corrupt || error.code() == Code::not_found) return std::nullopt;
+    throw;
   }
 }
 

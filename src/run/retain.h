@@ -23,8 +23,6 @@ struct Candidate {
 
 /// True when `a` is better than `b`.
 bool is_better(double a, double b, Best best) noexcept;
-/// What a metric is worth in a comparison; nothing when it is no number.
-std::optional<double> number_of(const Value& metric);
 
 /// The best `count` steps, best first. Unknown and NaN are never best; of equals the older is better.
 std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, std::int64_t count, Best best);
@@ -33,8 +31,8 @@ std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, s
 std::vector<std::int64_t> surplus(const std::vector<Candidate>& candidates, const RunOptions& options,
                                   std::int64_t newest_verified);
 
-/// The value of a metric in a checkpoint; nothing when it has none, is damaged or gone. Throws Error (io) when the
-/// system cannot read it just now.
+/// The value of a metric in a checkpoint; nothing when it has none, is damaged or gone. Throws Error when it
+/// cannot be read just now (io), or not by this version (unsupported, refused).
 std::optional<double> metric_of(const std::string& path, const std::string& metric, Fs& fs);
 
 /// Removes a checkpoint unless it is pinned, however late; true when it is gone.

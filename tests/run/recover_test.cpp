@@ -2,9 +2,13 @@
 // The newest checkpoint that verifies is used, and nothing is lost or begun anew in silence.
 #include "recover.h"
 
+#include <cstring>
+#include <functional>
 #include <gtest/gtest.h>
+#include <map>
 #include <string>
 
+#include <torchkeep/base/crc32.h>
 #include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/run/checkpoints.h>
 
@@ -147,6 +151,126 @@ TEST(Recover, WhatTheUserOfAGoodFileThrowsSetsNothingAside) {
     const auto use = [&](const Recovered&) { throw Error(code, "it does not fit"); };
     EXPECT_ERROR(recover(fs, "/run", Role::writer, use), code, "it does not fit");
     EXPECT_TRUE(fs.status(path(2)));
+  }
+}
+
+/// Every name in the run directory with its bytes.
+std::map<std::string, std::string> contents(Fs& fs) {
+  std::map<std::string, std::string> files;
+  for (const std::string& name : fs.list("/run")) files[name] = read_file(fs, "/run/" + name);
+  return files;
+}
+
+/// The checkpoint of step 4, changed and written anew with checksums that are right.
+void rewrite(Fs& fs, const std::function<void(Value&)>& change) {
+  Value checkpoint = load(path(4), {.fs = &fs});
+  change(checkpoint);
+  save(checkpoint, path(4), {.fs = &fs});
+}
+
+/// The record `name` of the zip of step 4 holds other bytes, as many, and the checksum of those. Our writer puts it
+/// into the directory and behind the bytes.
+void replace_record(Fs& fs, const std::string& name, const std::string& before, const std::string& after) {
+  std::string bytes = read_file(fs, path(4));
+  const std::size_t data = bytes.find(before, bytes.find(name));
+  bytes.replace(data, after.size(), after);
+  const std::uint32_t crc = crc32(as_bytes(after));
+  std::memcpy(bytes.data() + data + after.size() + 4, &crc, sizeof(crc));
+  std::memcpy(bytes.data() + bytes.rfind(name) - 46 + 16, &crc, sizeof(crc));
+  fs.remove(path(4));
+  create_file(fs, path(4), bytes);
+}
+
+void expect_left_alone(Fs& fs, Code code, std::string_view needed) {
+  const auto before = contents(fs);
+  for (const Role role : {Role::writer, Role::reader}) {
+    for (const bool verify_first : {false, true}) {
+      const auto use = [](const Recovered& found) { FAIL() << "step " << found.step << " was used"; };
+      EXPECT_ERROR(recover(fs, "/run", role, use, verify_first), code, needed);
+      EXPECT_ERROR(recover(fs, "/run", role, use, verify_first), code, "step-00000004.pt");
+      EXPECT_ERROR(recover(fs, "/run", role, use, verify_first), code, "no older checkpoint is used");
+    }
+    EXPECT_ERROR(recover(fs, "/run", role), code, needed);
+  }
+  EXPECT_TRUE(contents(fs) == before);
+}
+
+TEST(Recover, AContainerOfALaterVersionEndsTheResumeAndTouchesNothing) {
+  MemoryFs fs;
+  replace_record(four_steps(fs), "archive/version", "3\n", "99");
+  expect_left_alone(fs, Code::unsupported, "it takes a torchkeep that knows version 99");
+}
+
+TEST(Recover, ALayoutOfALaterVersionEndsTheResumeAndTouchesNothing) {
+  MemoryFs fs;
+  rewrite(four_steps(fs), [](Value& checkpoint) {
+    checkpoint.set("layout_version", 77);
+    Value provenance = checkpoint.at("provenance");
+    provenance.set("torchkeep", "5.0.2");
+    checkpoint.set("provenance", provenance);
+  });
+  expect_left_alone(fs, Code::unsupported, "resume with torchkeep 5.0.2 or later");
+}
+
+TEST(Recover, APickleOfALaterProtocolEndsTheResumeAndTouchesNothing) {
+  MemoryFs fs;
+  four_steps(fs);
+  const std::string bytes = read_file(fs, path(4));
+  const std::size_t pickle = bytes.find("\x80\x02", bytes.find("archive/data.pkl"));
+  const std::size_t size = bytes.find("PK\x03\x04", pickle) - pickle;
+  std::string later = bytes.substr(pickle, bytes.rfind('.', pickle + size) + 1 - pickle);
+  const std::string before = later;
+  later[1] = 9;
+  replace_record(fs, "archive/data.pkl", before, later);
+  expect_left_alone(fs, Code::unsupported, "protocol 9");
+}
+
+TEST(Recover, ARefusedFileEndsTheResumeAndTouchesNothing) {
+  MemoryFs fs;
+  four_steps(fs);
+  fs.remove(path(4));
+  create_file(fs, path(4), "cposix\nsystem\n(S'true'\ntR.");
+  expect_left_alone(fs, Code::refused, "posix.system");
+}
+
+TEST(Recover, AFileOfAnotherKindEndsTheResumeAndTouchesNothing) {
+  MemoryFs fs;
+  four_steps(fs);
+  fs.remove(path(4));
+  create_file(fs, path(4), "version https://git-lfs.github.com/spec/v1\n");
+  expect_left_alone(fs, Code::unsupported, "git lfs pull");
+}
+
+TEST(Recover, AnOlderCheckpointOfALaterVersionDoesNotMatter) {
+  MemoryFs fs;
+  four_steps(fs);
+  Value checkpoint = load(path(2), {.fs = &fs});
+  checkpoint.set("layout_version", 77);
+  save(checkpoint, path(2), {.fs = &fs});
+  EXPECT_EQ(recover(fs, "/run", Role::writer)->step, 4);
+}
+
+TEST(Recover, AChangedBitIsDamageWhateverErrorItLeadsTo) {
+  MemoryFs fs;
+  four_steps(fs);
+  const std::string good = read_file(fs, path(4));
+  // The first local header, and all of the directory and the end records; the records in between have checksums.
+  std::vector<std::size_t> places;
+  for (std::size_t at = 0; at < 64; ++at) places.push_back(at);
+  for (std::size_t at = good.find("PK\x01\x02"); at < good.size(); ++at) places.push_back(at);
+  for (const std::size_t at : places) {
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string bytes = good;
+      bytes[at] = static_cast<char>(bytes[at] ^ (1 << bit));
+      fs.remove(path(4));
+      create_file(fs, path(4), bytes);
+      const auto found = recover(fs, "/run", Role::reader);
+      ASSERT_TRUE(found) << at;
+      // A bit that nothing reads (a date) leaves the checkpoint as good as it was.
+      const std::int64_t step = found->damaged.empty() ? 4 : 3;
+      EXPECT_EQ(found->step, step) << "byte " << at << " bit " << bit;
+      EXPECT_EQ(found->checkpoint["model"], FakeTraining::after(step)["model"]) << "byte " << at << " bit " << bit;
+    }
   }
 }
 

@@ -62,6 +62,11 @@ struct CheckOptions {
 /// a file that load() does not read by a rule, damaged or not.
 FileCheck check_file(std::shared_ptr<const ReadAt> file, const CheckOptions& options = {});
 
+/// False when bytes of the file have changed since they were written: a checksum differs, or what the parts of its zip
+/// say of each other. True for a file that is whole, whether load() reads it or not (a later version wrote it, or a
+/// rule refuses it), and for one that is no zip and so has nothing to compare. Throws Error (io).
+bool passes_checks(const std::shared_ptr<const ReadAt>& file, const CheckOptions& options = {});
+
 /// ". It holds: model.weight, step and 3 more", of the paths of the tensors over a record; empty when there are none.
 std::string holds_text(const std::vector<std::string>& tensors);
 

@@ -13,14 +13,6 @@
 
 namespace torchkeep {
 
-/// Which checkpoints stay; the pinned and the newest always do.
-struct KeepRules {
-  std::int64_t last = 0;   ///< the newest so many; 0: all of them stay
-  std::int64_t every = 0;  ///< every checkpoint whose step is a multiple of this; 0: none
-  std::int64_t best = 0;   ///< the best so many by `by`; 0: none
-  std::optional<BestBy> by = {};
-};
-
 /// A checkpoint as its file tells about it; only the file's structure is read, not its tensors.
 struct CheckpointOverview {
   std::int64_t step = 0;
