@@ -217,8 +217,7 @@ TEST(Recover, APickleOfALaterProtocolEndsTheResumeAndTouchesNothing) {
   four_steps(fs);
   const std::string bytes = read_file(fs, path(4));
   const std::size_t pickle = bytes.find("\x80\x02", bytes.find("archive/data.pkl"));
-  const std::size_t size = bytes.find("PK\x03\x04", pickle) - pickle;
-  std::string later = bytes.substr(pickle, bytes.rfind('.', pickle + size) + 1 - pickle);
+  std::string later = bytes.substr(pickle, bytes.find("PK\x07\x08", pickle) - pickle);
   const std::string before = later;
   later[1] = 9;
   replace_record(fs, "archive/data.pkl", before, later);
