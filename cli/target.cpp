@@ -61,11 +61,11 @@ void Target::write(Plan plan, bool shows_progress) const {
   if (!is_stream()) {
     const StopSignals signals;
     ProgressLine progress(fmt::format("writing {}", printable(path_)), shows_progress);
-    const SaveOptions until_its_name = {.consent = StopSignals::check};
-    return save_plan(std::move(plan), path_, until_its_name, [&](std::uint64_t done, std::uint64_t total) {
+    const auto on_progress = [&](std::uint64_t done, std::uint64_t total) {
       StopSignals::check();
       progress.update(done, total);
-    });
+    };
+    return save_plan(std::move(plan), path_, {}, on_progress, StopSignals::check);
   }
   Output out;
   stream_plan(std::move(plan), [&out](Bytes bytes) { out.write(as_text(bytes)); });

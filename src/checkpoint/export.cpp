@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Plans of any format to published files and to streams.
+// One file as a checkpoint that is committed, or as a stream.
 #include <torchkeep/checkpoint/export.h>
 #include <torchkeep/files/publish.h>
+#include <torchkeep/format/check.h>
 
+#include "threads.h"
 #include "write_plan.h"
 
 namespace torchkeep {
@@ -36,21 +38,62 @@ WritePath write_path(const SaveOptions& options, std::uint64_t file_size) {
   return options.durable && file_size >= kDirectFrom ? WritePath::direct : WritePath::page_cache;
 }
 
+/// A file that a plan describes.
+class PendingPlan final : public PendingCheckpoint {
+ public:
+  PendingPlan(Plan plan, const std::string& path, const SaveOptions& options)
+      : plan_(std::move(plan)), threads_(options.threads) {
+    Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
+    file_ = fs.begin_publish(path, {.durable = options.durable,
+                                    .size = plan_.file_size,
+                                    .write_path = write_path(options, plan_.file_size),
+                                    .replace_link = options.replace_link});
+  }
+
+  void write(const Progress& on_progress) override {
+    explained([&] { write_plan(plan_, file_->file(), on_progress); });
+  }
+  void sync() override {
+    explained([&] { file_->sync(); });
+  }
+  void read_back() override {
+    explained([&] {
+      const FileCheck check = check_file(file_->open_read(), {.threads = reading_threads(threads_)});
+      if (check.error) throw Error(*check.error);
+    });
+  }
+  void publish() override { file_->commit(); }
+  std::uint64_t size() const noexcept override { return plan_.file_size; }
+
+ private:
+  /// Errors of the hidden file are told as errors of the one that it was to become.
+  template <class Work>
+  void explained(Work work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      file_->fail(error);
+    }
+  }
+
+  Plan plan_;
+  unsigned threads_;
+  std::unique_ptr<PendingFile> file_;
+};
+
 }  // namespace
 
-void save_plan(Plan plan, const std::string& path, const SaveOptions& options, const WriteProgress& on_progress) {
-  Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
-  const auto fill = [&](File& file) {
-    write_plan(plan, file, on_progress);
-    if (options.durable && (options.read_back || options.consent)) file.sync();
-    if (options.read_back) verify(file.path(), {.fs = &fs, .threads = options.threads});
-    if (options.consent) options.consent();
-  };
-  publish(fs, path, fill,
-          {.durable = options.durable,
-           .size = plan.file_size,
-           .write_path = write_path(options, plan.file_size),
-           .replace_link = options.replace_link});
+std::unique_ptr<PendingCheckpoint> begin_plan(Plan plan, const std::string& path, const SaveOptions& options) {
+  return std::make_unique<PendingPlan>(std::move(plan), path, options);
+}
+
+void save_plan(Plan plan, const std::string& path, const SaveOptions& options, const Progress& on_progress,
+               const std::function<void()>& before_commit) {
+  const auto pending = begin_plan(std::move(plan), path, options);
+  commit(*pending, {.durable = options.durable,
+                    .read_back = options.read_back,
+                    .before_commit = before_commit,
+                    .on_progress = on_progress});
 }
 
 void stream_plan(Plan plan, const std::function<void(Bytes)>& write) {

@@ -7,8 +7,7 @@
 #include <optional>
 
 #include <torchkeep/checkpoint/sections.h>
-#include <torchkeep/format/pt.h>
-#include <torchkeep/run/checkpoints.h>
+#include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/curves.h>
 #include <torchkeep/run/names.h>
 #include <torchkeep/run/schema.h>
@@ -102,9 +101,10 @@ RunCurves read_curves(const std::string& directory, Fs& fs) {
   const std::string log = in_directory(directory, names::kMetrics);
   if (fs.status(log)) read_log(*fs.open_read(log), curves);
   Collector rates(curves.learning_rates);
-  for (const CheckpointInfo& one : list_checkpoints(directory, fs)) {
+  const CheckpointStore store(fs, directory);
+  for (const CheckpointInfo& one : store.list()) {
     try {
-      const Value checkpoint = read_pt(fs.open_read(one.path), {.unknown_classes = UnknownClasses::opaque});
+      const Value checkpoint = store.structure(one.path);
       add_rates(checkpoint, one.step, rates);
       if (checkpoint.is_mapping()) curves.resumed_at = schema::provenance_of(checkpoint).resumed_at;
     } catch (const Error& error) {

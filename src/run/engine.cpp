@@ -22,8 +22,9 @@ Engine::Impl::Impl(std::string folder, RunOptions chosen)
       owner(::getpid()),
       log(fs, directory),
       save_log(fs, directory),
-      retention(fs, directory, options),
-      saver(fs, options) {}
+      store(fs, directory),
+      retention(store, options),
+      saver(store, options) {}
 
 bool Engine::Impl::in_child() const noexcept {
   return ::getpid() != owner;

@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-#include <torchkeep/files/publish.h>
-#include <torchkeep/format/pt.h>
-#include <torchkeep/run/names.h>
 #include <torchkeep/run/overview.h>
 #include <torchkeep/run/schema.h>
 
@@ -16,16 +13,10 @@
 namespace torchkeep {
 namespace {
 
-std::uint64_t size_of(Fs& fs, const std::string& path) {
-  const auto status = fs.status(path);
-  return status ? status->size : 0;
-}
-
 /// Fills in what the file says, and returns the rules that it records.
-std::optional<KeepRules> look_into(Fs& fs, CheckpointOverview& one) {
+std::optional<KeepRules> look_into(const CheckpointStore& store, CheckpointOverview& one) {
   try {
-    const Value value =
-        read_pt(fs.open_read(one.path), {.unknown_classes = UnknownClasses::opaque}).from_file(one.path);
+    const Value value = store.structure(one.path);
     schema::layout_of(value);
     one.metrics = schema::metrics_of(value);
     schema::Provenance provenance = schema::provenance_of(value);
@@ -44,12 +35,12 @@ std::optional<KeepRules> look_into(Fs& fs, CheckpointOverview& one) {
 
 class Looker {
  public:
-  Looker(Fs& fs, const std::string& directory) : fs_(fs) { overview_.directory = directory; }
+  Looker(Fs& fs, const std::string& directory) : store_(fs, directory) { overview_.directory = directory; }
 
   RunOverview run(const std::optional<KeepRules>& rules) && {
     read_names();
     for (CheckpointOverview& one : overview_.checkpoints) {
-      if (auto recorded = look_into(fs_, one)) overview_.rules = std::move(recorded);
+      if (auto recorded = look_into(store_, one)) overview_.rules = std::move(recorded);
     }
     if (rules) overview_.rules = rules;
     if (!overview_.checkpoints.empty()) explain();
@@ -58,29 +49,24 @@ class Looker {
 
  private:
   void read_names() {
-    for (const CheckpointInfo& info : list_checkpoints(overview_.directory, fs_)) {
+    for (const CheckpointInfo& info : store_.list()) {
       CheckpointOverview one;
       one.step = info.step;
       one.path = info.path;
       one.pinned = info.pinned;
-      one.size = size_of(fs_, info.path);
+      one.size = store_.size(info.path);
       overview_.checkpoints.push_back(std::move(one));
     }
-    overview_.odd = odd_entries(fs_, overview_.directory);
-    for (const std::string& name : fs_.list(overview_.directory)) {
-      const std::string path = in_directory(overview_.directory, name);
-      if (!is_file(fs_, path) && !names::parse_pin(name)) continue;
-      if (const auto step = names::parse_broken(name)) {
-        overview_.broken.push_back({*step, path, size_of(fs_, path)});
-      } else if (const auto doomed = names::parse_doomed(name)) {
-        overview_.leftovers.push_back({*doomed, path, size_of(fs_, path)});
-      } else if (is_temporary_name(name)) {
-        overview_.leftovers.push_back({0, path, size_of(fs_, path)});
-      } else if (const auto end = names::parse_finished(name)) {
-        overview_.finished = end;
-      } else if (const auto pin = names::parse_pin(name); pin && !has_step(*pin)) {
-        overview_.dangling_pins.push_back(*pin);
-      }
+    overview_.odd = odd_entries(store_);
+    overview_.broken = store_.quarantined();
+    overview_.leftovers = store_.leftovers();
+    for (const std::int64_t pinned : store_.pins()) {
+      if (!has_step(pinned)) overview_.dangling_pins.push_back(pinned);
+    }
+    Fs& fs = store_.fs();
+    for (const std::string& name : fs.list(overview_.directory)) {
+      const auto end = names::parse_finished(name);
+      if (end && is_file(fs, in_directory(overview_.directory, name))) overview_.finished = end;
     }
   }
 
@@ -128,7 +114,7 @@ class Looker {
     return candidates;
   }
 
-  Fs& fs_;
+  CheckpointStore store_;
   RunOverview overview_;
 };
 

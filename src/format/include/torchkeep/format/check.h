@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include <torchkeep/base/progress.h>
 #include <torchkeep/base/bytes.h>
 #include <torchkeep/format/pt.h>
 
@@ -50,7 +51,7 @@ struct CheckOptions {
   UnknownClasses unknown_classes = UnknownClasses::opaque;
   unsigned threads = 0;  ///< 0: one per core
   /// Called from time to time with bytes done and bytes in all; never from two threads at once.
-  std::function<void(std::uint64_t, std::uint64_t)> on_progress = nullptr;
+  Progress on_progress = {};
   /// See PtReadOptions::open_sibling.
   std::function<std::shared_ptr<const ReadAt>(const std::string&)> open_sibling = nullptr;
 };

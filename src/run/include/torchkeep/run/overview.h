@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <torchkeep/files/fs.h>
+#include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/state/value.h>
 
@@ -28,12 +29,8 @@ struct CheckpointOverview {
   std::string problem;               ///< why it cannot be opened; empty when it can
 };
 
-/// A file that is no checkpoint (any more).
-struct SetAside {
-  std::int64_t step = 0;
-  std::string path;
-  std::uint64_t size = 0;
-};
+/// A file or folder that is no checkpoint (any more), under its name of old.
+using SetAside = StoredEntry;
 
 struct RunOverview {
   std::string directory;
