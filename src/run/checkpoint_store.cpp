@@ -3,10 +3,8 @@
 //   1 rename   it to a hidden name
 //   2 look     for its pin: if there is one now, rename it back
 //   3 remove   it
-// pin() makes the pin first and then looks for the checkpoint: either step 2 sees the pin, or the process that pins sees
-// that the checkpoint is gone.
-#include <torchkeep/run/checkpoint_store.h>
-
+// pin() makes the pin first and then looks for the checkpoint: either step 2 sees the pin, or the process that pins
+// sees that the checkpoint is gone.
 #include <algorithm>
 #include <fmt/format.h>
 #include <set>
@@ -16,6 +14,7 @@
 #include <torchkeep/files/publish.h>
 #include <torchkeep/format/check.h>
 #include <torchkeep/format/dcp.h>
+#include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/names.h>
 
 #include "entries.h"

@@ -17,8 +17,7 @@ CommitReport commit(const CheckpointStore& store, const RunOptions& options, con
   const auto begin = std::chrono::steady_clock::now();
   try {
     const auto pending = store.begin(request.step, request.checkpoint, {.durable = options.durable});
-    commit(*pending,
-           {.durable = options.durable, .read_back = options.read_back, .before_commit = before_commit});
+    commit(*pending, {.durable = options.durable, .read_back = options.read_back, .before_commit = before_commit});
     report.bytes = pending->size();
   } catch (const Error& error) {
     report.error = error.at(at_file(report.path));

@@ -34,8 +34,8 @@ struct CommitReport {
   bool copies_all = false;             ///< from now on everything is copied at once, for too much changes
 };
 
-/// Commits the checkpoint of `request` as `options` say. Errors are in the report. `before_commit` as in CommitSteps; it
-/// may throw CalledOff, and then nothing is saved.
+/// Commits the checkpoint of `request` as `options` say. Errors are in the report. `before_commit` as in CommitSteps;
+/// it may throw CalledOff, and then nothing is saved.
 CommitReport commit(const CheckpointStore& store, const RunOptions& options, const CommitRequest& request,
                     const std::function<void()>& before_commit = {});
 

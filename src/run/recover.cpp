@@ -90,8 +90,8 @@ void hand_over(const CheckpointStore& store, const Recovered& found, const Use& 
 }
 
 /// The newest of a listing that verifies. Throws Error (not_found) when one went away meanwhile.
-std::optional<Recovered> newest_good(const CheckpointStore& store, const std::vector<CheckpointInfo>& all, std::vector<Damaged>& damaged,
-                                     const Use& use, bool verify_first) {
+std::optional<Recovered> newest_good(const CheckpointStore& store, const std::vector<CheckpointInfo>& all,
+                                     std::vector<Damaged>& damaged, const Use& use, bool verify_first) {
   for (auto one = all.rbegin(); one != all.rend(); ++one) {
     try {
       if (use && verify_first) store.verify(one->path);

@@ -34,12 +34,12 @@ struct Recovered {
 /// this version does not read them (Code::unsupported, Code::refused).
 bool is_damage(const Error& error) noexcept;
 
-/// The newest checkpoint that verifies; nothing when there is no checkpoint at all. A writer puts the damaged newer ones
-/// into quarantine; a reader leaves them. Throws Error: corrupt when there are checkpoints but none verifies
-/// (then nothing is renamed, so that the next start does not begin anew in silence), and what reading throws when the
-/// cause is not damage (too many open files). A checkpoint that is whole and that this version does not read (a later
-/// one wrote it, or it is refused) is not damage either: Error (unsupported, refused), and nothing is renamed, for an
-/// older checkpoint in its place would be another run.
+/// The newest checkpoint that verifies; nothing when there is no checkpoint at all. A writer puts the damaged newer
+/// ones into quarantine; a reader leaves them. Throws Error: corrupt when there are checkpoints but none verifies (then
+/// nothing is renamed, so that the next start does not begin anew in silence), and what reading throws when the cause
+/// is not damage (too many open files). A checkpoint that is whole and that this version does not read (a later one
+/// wrote it, or it is refused) is not damage either: Error (unsupported, refused), and nothing is renamed, for an older
+/// checkpoint in its place would be another run.
 ///
 /// With `use`, checkpoints are opened with open_checkpoint() instead, and `use` is what reads them: one whose bytes
 /// turn out to be damaged meanwhile is passed over as well, and `use` is called with the next older one. Other errors

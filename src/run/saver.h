@@ -4,8 +4,8 @@
 //   the training's thread   begin: hash | ... training ... | gate | step | ...          | poll: the report
 //   the writer's thread                 | write, sync, read back | decision | rename, sync
 //
-// Proof::hash: the writer publishes when all bytes it wrote have the hash that they had at begin(). Proof::counters: the
-// training's thread does, after the last byte of live memory was read, when the marks and checksums of all that was
+// Proof::hash: the writer publishes when all bytes it wrote have the hash that they had at begin(). Proof::counters:
+// the training's thread does, after the last byte of live memory was read, when the marks and checksums of all that was
 // read there are as they were at begin(). Otherwise the file is dropped.
 #pragma once
 

@@ -3,8 +3,8 @@
 //
 //   1 lock     the folder: no writer removes or saves meanwhile
 //   2 read     back the newest checkpoint (prune only): what stays must be good
-//   3 remove   one by one, oldest first, each as the run itself does it (checkpoint_store.cpp): a pin set now still counts
-//   4 sync     the folder
+//   3 remove   one by one, oldest first, each as the run itself does it (checkpoint_store.cpp): a pin set now still
+//   counts 4 sync     the folder
 #include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -39,7 +39,7 @@ bool has(const std::vector<std::int64_t>& steps, std::int64_t step) {
 }
 
 Removal remove_entries(const CheckpointStore& store, const std::vector<StoredEntry>& entries,
-                     const RemovalOptions& options) {
+                       const RemovalOptions& options) {
   Removal done;
   for (const StoredEntry& one : entries) {
     const bool pinned = store.is_pinned(one.step);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A store of checkpoints lists, writes, removes and quarantines them, whatever kind they are of.
-#include <torchkeep/run/checkpoint_store.h>
-
 #include <gtest/gtest.h>
 #include <string>
 #include <vector>
 
 #include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/run/checkpoint_store.h>
 
 #include "support/expect_error.h"
 #include "support/memory_fs.h"
@@ -111,7 +110,8 @@ TEST_F(Store, WhatIsInQuarantineIsNoCheckpointAndEachHasItsName) {
   EXPECT_EQ(steps(), Steps{});
   const auto quarantined = store.quarantined();
   ASSERT_EQ(quarantined.size(), 3U);
-  EXPECT_EQ(fs.list("/run"), (Names{"step-00000005.pt.broken", "step-00000005.pt.broken-2", "step-00000005.pt.broken-3"}));
+  EXPECT_EQ(fs.list("/run"),
+            (Names{"step-00000005.pt.broken", "step-00000005.pt.broken-2", "step-00000005.pt.broken-3"}));
   EXPECT_EQ(quarantined[1].step, 5);
   EXPECT_EQ(quarantined[1].size, read_file(fs, quarantined[1].path).size());
   store.remove_quarantined(quarantined[1].path);

@@ -286,7 +286,8 @@ TEST(Recover, WhatWasSetAsideIsNoFreshStart) {
   MemoryFs fs;
   fs.make_directory("/run");
   create_file(fs, path(4) + ".broken", "");
-  EXPECT_ERROR(recover(CheckpointStore(fs, "/run"), Role::writer), Code::corrupt, "step-00000004.pt.broken: set aside earlier");
+  EXPECT_ERROR(recover(CheckpointStore(fs, "/run"), Role::writer), Code::corrupt,
+               "step-00000004.pt.broken: set aside earlier");
 }
 
 TEST(Recover, AFileUnderTheWrongNameIsDamaged) {

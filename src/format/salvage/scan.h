@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include <torchkeep/base/progress.h>
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/base/progress.h>
 
 namespace torchkeep::salvage_detail {
 
@@ -32,8 +32,7 @@ struct FoundRecord {
 /// Local headers and payloads of a file whose directory is missing.
 class Scanner {
  public:
-  explicit Scanner(const ReadAt& file, Progress on_progress)
-      : file_(file), on_progress_(std::move(on_progress)) {}
+  explicit Scanner(const ReadAt& file, Progress on_progress) : file_(file), on_progress_(std::move(on_progress)) {}
 
   /// Finds records up to and including the one called data.pkl. Throws Error (corrupt) when there is none, or a damaged
   /// one.

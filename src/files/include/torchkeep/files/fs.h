@@ -88,8 +88,8 @@ struct PublishOptions {
   bool replace_link = false;
 };
 
-/// A file that is being written where no reader sees it. Destroyed before commit(), it is gone, and what was at its path
-/// is untouched.
+/// A file that is being written where no reader sees it. Destroyed before commit(), it is gone, and what was at its
+/// path is untouched.
 class PendingFile {
  public:
   PendingFile() = default;
@@ -159,8 +159,8 @@ class Fs {
   /// Creates one folder (mode 0777 less the umask). False when it was there.
   virtual bool make_directory(const std::string& path) = 0;
 
-  /// Begins a file that is to appear at `path`, whole and at once. As it stands here, it is a hidden temporary file beside
-  /// `path` that commit() renames; a store that has another way to put a whole file overrides it. Throws Error:
+  /// Begins a file that is to appear at `path`, whole and at once. As it stands here, it is a hidden temporary file
+  /// beside `path` that commit() renames; a store that has another way to put a whole file overrides it. Throws Error:
   /// not_found (no such folder), invalid_argument (`path` names a folder or a device), io.
   virtual std::unique_ptr<PendingFile> begin_publish(const std::string& path, const PublishOptions& options);
 

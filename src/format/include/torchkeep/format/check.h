@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include <torchkeep/base/progress.h>
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/base/progress.h>
 #include <torchkeep/format/pt.h>
 
 namespace torchkeep {

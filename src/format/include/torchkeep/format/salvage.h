@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include <torchkeep/base/progress.h>
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/base/progress.h>
 #include <torchkeep/format/open_file.h>
 #include <torchkeep/state/value.h>
 

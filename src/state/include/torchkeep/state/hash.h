@@ -7,8 +7,8 @@
 #include <functional>
 #include <string>
 
-#include <torchkeep/base/progress.h>
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/base/progress.h>
 #include <torchkeep/state/value.h>
 #include <torchkeep/state/walk.h>
 
