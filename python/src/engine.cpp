@@ -303,9 +303,9 @@ class PyEngine {
   std::int64_t resume() {
     return in_turn([](Engine& engine) { return engine.resume(); });
   }
-  void finish_step(std::int64_t step, nb::handle metrics) {
+  void finish_step(std::int64_t step, nb::handle metrics, bool is_last) {
     const Value value = to_value(metrics);
-    in_turn([&](Engine& engine) { engine.finish_step(step, value); });
+    in_turn([&](Engine& engine) { engine.finish_step(step, value, is_last); });
   }
   bool save_now() {
     return in_turn([](Engine& engine) { return engine.save_now(); });
@@ -393,7 +393,7 @@ void bind_engine(nb::module_& module) {
       .def("gate", &PyEngine::gate, nb::arg("name"))
       .def("last_save", &PyEngine::last_save)
       .def("resume", &PyEngine::resume)
-      .def("finish_step", &PyEngine::finish_step, nb::arg("step"), nb::arg("metrics").none())
+      .def("finish_step", &PyEngine::finish_step, nb::arg("step"), nb::arg("metrics").none(), nb::arg("is_last"))
       .def("save_now", &PyEngine::save_now)
       .def("wait", &PyEngine::wait)
       .def("finish", &PyEngine::finish, nb::arg("complete"))

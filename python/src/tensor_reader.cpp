@@ -8,10 +8,10 @@ namespace torchkeep::python {
 namespace {
 
 std::vector<std::int64_t> integers(const nb::object& tuple) {
-  const auto count = static_cast<std::size_t>(PyTuple_GET_SIZE(tuple.ptr()));
+  const auto count = static_cast<std::size_t>(PyTuple_Size(tuple.ptr()));
   std::vector<std::int64_t> values(count);
   for (std::size_t i = 0; i < count; ++i)
-    values[i] = to_int64(PyTuple_GET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i)));
+    values[i] = to_int64(PyTuple_GetItem(tuple.ptr(), static_cast<Py_ssize_t>(i)));
   return values;
 }
 
