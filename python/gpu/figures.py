@@ -62,24 +62,36 @@ def dcp_async(state: dict, folder: pathlib.Path, device: str) -> tuple[float, fl
 
 
 def run_save(state: dict, folder: pathlib.Path, device: str) -> tuple[float, float]:
-    """Seconds that the second save of a run blocks its training, and until the checkpoint is there."""
+    """Seconds that the third save of a run blocks its training, and until the checkpoint is there."""
     module = torch.nn.Module()
     for name, tensor in state.items():
         module.register_parameter(f"p{name}", torch.nn.Parameter(tensor))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.0)
     with torchkeep.Run(folder / "run", save_every=1, keep_last=1, on_event=lambda event: None) as run:
         run.track(model=module, optimizer=optimizer)
-        run.resume()
-        begin = 0.0
-        for step in run.steps(3):
+        for step in run.steps(4):  # the last one is saved before its finish_step() returns
             optimizer.step()
-            run.wait()
+            if step == 3:
+                break
             begin = now(device)
             run.finish_step()
             blocked = now(device) - begin
-        run.wait()
-        whole = now(device) - begin
+            run.wait()
+            whole = now(device) - begin
     return blocked, whole
+
+
+def load_module(state: dict, folder: pathlib.Path, device: str) -> tuple[float, float]:
+    """Seconds of load_into() of a module, and of torch.load() and load_state_dict()."""
+    module = torch.nn.ParameterDict({f"p{name}": torch.nn.Parameter(tensor.clone()) for name, tensor in state.items()})
+    torchkeep.save({"model": module.state_dict()}, folder / "module.pt", durable=False)
+    ours = timed(device, lambda: torchkeep.load_into(folder / "module.pt", model=module))
+    assert all(torch.equal(module[f"p{name}"], tensor) for name, tensor in state.items()), "load_into gave other bits"
+
+    def theirs():
+        module.load_state_dict(torch.load(folder / "module.pt", weights_only=True)["model"])
+
+    return ours, timed(device, theirs)
 
 
 def of(gigabytes: float):
@@ -108,14 +120,13 @@ def measured(state: dict, folder: pathlib.Path, device: str) -> list[tuple[str, 
             os.fsync(file.fileno())
 
     seen.append(("torch.save and fsync", timed(device, theirs), True))
-    into = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
-    seen.append(("torchkeep.load_into", timed(device, lambda: torchkeep.load_into(folder / "ours.pt", **into)), True))
-    assert all(torch.equal(into[name], tensor) for name, tensor in state.items()), "load_into gave other bits"
+    ours, peer = load_module(state, folder, device)
+    seen += [("torchkeep.load_into(module)", ours, True), ("torch.load and load_state_dict", peer, True)]
     seen.append(("torchkeep.load", timed(device, lambda: torchkeep.load(folder / "ours.pt")), True))
     seen.append(("torch.load", timed(device, lambda: torch.load(folder / "theirs.pt", weights_only=True)), True))
     for file in ("ours.pt", "theirs.pt"):
         (folder / file).unlink()
-    del into
+    (folder / "module.pt").unlink()
     for name, call in (("run: blocked", run_save), ("DCP async_save: blocked", dcp_async)):
         blocked, whole = call(state, folder, device)
         seen += [(name, blocked, False), ("whole", whole, False)]

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include <torchkeep/base/memory.h>
+
 #include "address_map.h"
 #include "tensor_reader.h"
 #include "torch_bridge.h"
@@ -401,7 +403,13 @@ class Converter {
 
 Value to_value(nb::handle object, const ReaderOptions& options) {
   const CollectionPause pause;
-  return Converter(options).run(object.ptr());
+  Value value = Converter(options).run(object.ptr());
+  if (options.device_copies.is_valid()) options.device_copies.attr("wait")();
+  return value;
+}
+
+nb::object device_copies(std::optional<std::uint64_t> limit) {
+  return nb::module_::import_("torchkeep._device_copies").attr("DeviceCopies")(limit.value_or(usable_memory() / 4));
 }
 
 }  // namespace torchkeep::python
