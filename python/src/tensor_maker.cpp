@@ -95,7 +95,8 @@ bool covers(const Tensor& leaf) {
 nb::object tuple_of(const std::vector<std::int64_t>& values) {
   nb::object tuple = own(PyTuple_New(static_cast<Py_ssize_t>(values.size())));
   for (std::size_t i = 0; i < values.size(); ++i)
-    check(PyTuple_SetItem(tuple.ptr(), static_cast<Py_ssize_t>(i), own(PyLong_FromLongLong(values[i])).release().ptr()));
+    check(
+        PyTuple_SetItem(tuple.ptr(), static_cast<Py_ssize_t>(i), own(PyLong_FromLongLong(values[i])).release().ptr()));
   return tuple;
 }
 

@@ -264,7 +264,8 @@ class Converter {
         break;
     }
     const bool is_tuple = PyTuple_Check(object) != 0;
-    const nb::object elements = is_tuple || PyList_Check(object) != 0 ? nb::borrow(object) : own(PySequence_List(object));
+    const nb::object elements =
+        is_tuple || PyList_Check(object) != 0 ? nb::borrow(object) : own(PySequence_List(object));
     const Py_ssize_t count = is_tuple ? PyTuple_Size(elements.ptr()) : PyList_Size(elements.ptr());
     frame.children.reserve(static_cast<std::size_t>(count));
     for (Py_ssize_t i = 0; i < count; ++i) {
@@ -348,7 +349,9 @@ class Converter {
   }
 
   /// Whether the object can come again: more refers to it than its container and the frame that walks through that.
-  static bool is_seen_again(PyObject* object) { return Py_REFCNT(object) > 2; }
+  static bool is_seen_again(PyObject* object) {
+    return Py_REFCNT(object) > 2;
+  }
 
   static bool set(Value& place, Value value) {
     place = std::move(value);

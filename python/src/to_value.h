@@ -16,8 +16,8 @@ namespace torchkeep::python {
 /// PyTorch's safe loader would not read. Only exact types are taken, so no code of the object's class runs.
 Value to_value(nb::handle object, const ReaderOptions& options = {});
 
-/// For ReaderOptions::device_copies, which says what it is: it holds at most `limit` bytes (a quarter of the memory that
-/// this process may use) until it is dropped.
+/// For ReaderOptions::device_copies, which says what it is: it holds at most `limit` bytes (a quarter of the memory
+/// that this process may use) until it is dropped.
 nb::object device_copies(std::optional<std::uint64_t> limit = std::nullopt);
 
 }  // namespace torchkeep::python
