@@ -141,6 +141,16 @@ bool writes_safetensors(const ConvertOptions& options) {
   return options.output.ends_with(".safetensors");
 }
 
+// Errors name the file that cannot be converted.
+Plan make_plan(Conversion& conversion, const ConvertOptions& options, const OpenedCheckpoint& opened,
+               bool safetensors) {
+  try {
+    return safetensors ? plan_tensors(conversion, options) : plan_torch(conversion, options);
+  } catch (const Error& error) {
+    throw error.at({.file = opened.path, .record = {}, .offset = {}, .key = {}});
+  }
+}
+
 void report(Session& session, const ConvertOptions& options, const OpenedCheckpoint& opened,
             const Conversion& conversion, bool safetensors) {
   if (session.json) {
@@ -181,7 +191,7 @@ int run_convert(Session& session, const ConvertOptions& options) {
     std::erase_if(conversion.metadata, [&](const auto& entry) { return entry.first == name; });
   }
   conversion.value = change_contents(value, options, opened.kind, conversion.left_out);
-  Plan plan = safetensors ? plan_tensors(conversion, options) : plan_torch(conversion, options);
+  Plan plan = make_plan(conversion, options, opened, safetensors);
   if (options.strict && !conversion.left_out.empty()) {
     throw Error(Code::unsupported,
                 fmt::format("{} has no place for: {}", safetensors ? "safetensors" : "a .pt file",
