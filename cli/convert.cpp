@@ -170,6 +170,17 @@ void check_strict(const Conversion& conversion, const ConvertOptions& options, O
               {.file = input, .record = {}, .offset = {}, .key = {}});
 }
 
+// Errors name the file that cannot be converted.
+Plan make_plan(Conversion& conversion, const ConvertOptions& options, const OpenedCheckpoint& opened,
+               OutputFormat format) {
+  try {
+    const bool safetensors = format == OutputFormat::safetensors;
+    return safetensors ? plan_tensors(conversion, options) : plan_torch(conversion, options);
+  } catch (const Error& error) {
+    throw error.at({.file = opened.path, .record = {}, .offset = {}, .key = {}});
+  }
+}
+
 void report(Session& session, const ConvertOptions& options, const OpenedCheckpoint& opened,
             const Conversion& conversion, OutputFormat format) {
   if (session.json) {
@@ -214,8 +225,7 @@ int run_convert(Session& session, const ConvertOptions& options) {
     check_strict(conversion, options, format, opened.path);
     conversion.file_size = target.write_folder(conversion.value, session.progress());
   } else {
-    Plan plan =
-        format == OutputFormat::safetensors ? plan_tensors(conversion, options) : plan_torch(conversion, options);
+    Plan plan = make_plan(conversion, options, opened, format);
     check_strict(conversion, options, format, opened.path);
     conversion.file_size = plan.file_size;
     target.write(std::move(plan), session.progress());
