@@ -41,10 +41,14 @@ def loaded(path, **objects):
 def describe_any(value):
     if isinstance(value, numpy.ndarray):
         return str(value.dtype), value.shape, value.tobytes()
+    if isinstance(value, numpy.generic) and value.dtype.str[1:] not in ("f8", "i8"):
+        return type(value), value.tobytes()
     if isinstance(value, numpy.generic):
         return describe(value.item())
-    if isinstance(value, (enum.Enum, range)):
+    if isinstance(value, (enum.Enum, range, frozenset)):
         return repr(value)
+    if isinstance(value, dict):
+        return type(value), [(describe_any(key), describe_any(part)) for key, part in value.items()]
     if isinstance(value, collections.deque):
         return value.maxlen, describe_any(list(value))
     if isinstance(value, (list, tuple)):

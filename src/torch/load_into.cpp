@@ -10,36 +10,38 @@
 namespace torchkeep {
 
 LoadTarget::LoadTarget(torch::nn::Module& module, const ModuleLoadOptions& options)
-    : prepare_([&module, options](const Value& state) {
+    : prepare_([&module, options](const Value& state, LiveReader& reader) {
         LoadReport report;
-        return prepare_load(module, state, options, report, Reading::in_place);
+        return prepare_load(module, state, options, report, &reader);
       }) {}
 
 LoadTarget::LoadTarget(torch::optim::Optimizer& optimizer, const OptimizerLoadOptions& options)
-    : prepare_([&optimizer, options](const Value& state) {
+    : prepare_([&optimizer, options](const Value& state, LiveReader& reader) {
         LoadReport report;
-        return prepare_load(optimizer, state, nullptr, options, report, Reading::in_place);
+        return prepare_load(optimizer, state, nullptr, options, report, &reader);
       }) {}
 
 LoadTarget::LoadTarget(torch::optim::Optimizer& optimizer, NamedModules modules, const OptimizerLoadOptions& options)
-    : prepare_([&optimizer, modules = std::move(modules), options](const Value& state) {
+    : prepare_([&optimizer, modules = std::move(modules), options](const Value& state, LiveReader& reader) {
         LoadReport report;
-        return prepare_load(optimizer, state, &modules, options, report, Reading::in_place);
+        return prepare_load(optimizer, state, &modules, options, report, &reader);
       }) {}
 
 Value load_into(const std::string& path, std::initializer_list<std::pair<std::string, LoadTarget>> targets,
                 const LoadIntoOptions& options) {
   const OpenedCheckpoint opened(path, options);
   const Value& checkpoint = opened.value();
+  LiveReader reader(LiveReader::Strides::same);
   std::vector<std::function<void()>> changes;
   Value rest = checkpoint;
   for (const auto& [key, target] : targets) {
-    changes.push_back(target.prepare(checkpoint[key]));
+    changes.push_back(target.prepare(checkpoint[key], reader));
     rest.erase(Value::string(key));
   }
   if (options.verify_first) opened.verify();
   // What nobody takes is read before anything is changed; afterwards the file is not needed any more.
   rest = rest.clone().from_file(path);
+  reader.read();
   for (const auto& change : changes) change();
   return rest;
 }

@@ -123,12 +123,14 @@ struct Run::Impl {
     const NamedModules modules = tracked.named_modules();
     const bool named = tracked.covers(optimizer);
     LoadReport report;
-    auto change = prepare_load(optimizer, value, named ? &modules : nullptr, {}, report, Reading::in_place);
+    const auto reader = std::make_shared<LiveReader>(LiveReader::Strides::same);
+    auto change = prepare_load(optimizer, value, named ? &modules : nullptr, {}, report, reader.get());
     std::vector<std::string> said = overridden(optimizer, recorded_of(name), value);
     if (report.by_order && named) {
       said.emplace_back("its state is matched by the order of the parameters: the checkpoint has no names for them");
     }
-    return [this, name, change = std::move(change), said = std::move(said)] {
+    return [this, name, reader, change = std::move(change), said = std::move(said)] {
+      reader->read();
       change();
       for (const std::string& line : said) warn(fmt::format("'{}': {}", name, line));
     };
@@ -205,7 +207,12 @@ void Run::track_module(const std::string& name, std::shared_ptr<torch::nn::Modul
                       .prepare =
                           [module](const Value& value) {
                             LoadReport report;
-                            return prepare_load(*module, value, {}, report, Reading::in_place);
+                            const auto reader = std::make_shared<LiveReader>(LiveReader::Strides::same);
+                            auto change = prepare_load(*module, value, {}, report, reader.get());
+                            return [reader, change = std::move(change)] {
+                              reader->read();
+                              change();
+                            };
                           },
                       .ungated = [module] { return memory_of(module->buffers()); }});
   impl_->tracked.modules.push_back({name, std::move(module)});

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/format/live_reader.h>
 #include <torchkeep/torch/module.h>
 #include <torchkeep/torch/optimizer.h>
 
@@ -23,11 +24,11 @@ class LoadTarget {
   template <ModuleHandle T>
   LoadTarget(T& module, const ModuleLoadOptions& options = {}) : LoadTarget(*module, options) {}  // NOLINT
 
-  /// Checks a saved state and returns the function that puts it in.
-  std::function<void()> prepare(const Value& state) const { return prepare_(state); }
+  /// Checks a saved state and returns the function that puts it in, to be called when `reader` has read.
+  std::function<void()> prepare(const Value& state, LiveReader& reader) const { return prepare_(state, reader); }
 
  private:
-  std::function<std::function<void()>(const Value&)> prepare_;
+  std::function<std::function<void()>(const Value&, LiveReader&)> prepare_;
 };
 
 /// Loads each entry of `path` into the object that stands beside its key:
