@@ -77,7 +77,40 @@ def linear_as(**names):
     return collections.OrderedDict((names.get(key, key), value) for key, value in state.items())
 
 
+class Views(torch.nn.Module):
+    """Parameters that are parts of one tensor, a transposed one, and a buffer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        flat = torch.randn(8)
+        self.first, self.second = torch.nn.Parameter(flat[:5]), torch.nn.Parameter(flat[5:])
+        self.turned = torch.nn.Parameter(torch.randn(4, 3).t())
+        self.register_buffer("mean", torch.randn(2))
+        self.register_buffer("again", self.mean)
+
+
+def versioned():
+    """Adds an entry to its state dict, and takes it out again."""
+    module = torch.nn.Linear(3, 2)
+    module.register_state_dict_post_hook(lambda module, state, prefix, _: state.update({prefix + "version": torch.tensor(2)}))
+    module.register_load_state_dict_pre_hook(lambda module, state, prefix, *_: state.pop(prefix + "version", None))
+    return module
+
+
+def kept(make):
+    """Loads what the same module gave."""
+    return make, lambda: make().state_dict()
+
+
 MODULES = {
+    "views of one tensor": kept(Views),
+    "an entry of its own": kept(versioned),
+    "orthogonal": kept(lambda: torch.nn.utils.parametrizations.orthogonal(torch.nn.Linear(3, 2))),
+    "channels last": kept(lambda: torch.nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last)),
+    "an LSTM": kept(lambda: torch.nn.LSTM(3, 2, num_layers=2)),
+    "complex": kept(lambda: torch.nn.Linear(3, 2, dtype=torch.complex64)),
+    "of another layout here": (lambda: torch.nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last),
+                               lambda: torch.nn.Conv2d(3, 4, 2).state_dict()),
     "resizes itself": (Grows, lambda: Grows(5).state_dict()),
     "renames what it loads": (Renames, lambda: linear_as(weight="old.weight", bias="old.bias")),
     "a hook that renames": (with_hook, lambda: linear_as(weight="kernel")),

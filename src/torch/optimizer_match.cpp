@@ -175,7 +175,7 @@ void match_by_name(std::size_t group_count, Matching& matching) {
 }
 
 /// A name without the module's.
-std::string bare(const std::string& name, const NamedModules& modules) {
+std::string without_module(const std::string& name, const NamedModules& modules) {
   for (const NamedModule& module : modules.modules()) {
     if (!module.name.empty() && name.starts_with(module.name + ".")) return name.substr(module.name.size() + 1);
   }
@@ -184,7 +184,7 @@ std::string bare(const std::string& name, const NamedModules& modules) {
 
 /// Gives shared parameters, which the file may have under another of their names, the names that they have here. Where
 /// two names of the file are one parameter here they stay two.
-void translate(std::vector<FileGroup>& file, const std::map<std::string, std::string>& aliases) {
+void use_first_names(std::vector<FileGroup>& file, const std::map<std::string, std::string>& aliases) {
   std::vector<FileGroup> renamed = file;
   std::set<std::string> distinct;
   std::size_t count = 0;
@@ -237,7 +237,7 @@ std::vector<std::vector<std::string>> as_in_the_file(std::vector<std::vector<std
   for (std::vector<std::string>& group : bare) {
     for (std::string& name : group) {
       if (there.contains(name)) return names;
-      name = bare(name, modules);
+      name = without_module(name, modules);
       distinct.insert(name);
       ++count;
     }
@@ -269,8 +269,8 @@ Matching match_parameters(const torch::optim::Optimizer& optimizer, const Value&
   if (modules != nullptr) {
     known = known_names(*modules);
     std::map<std::string, std::string> aliases = known.aliases;
-    for (const auto& [name, first] : known.aliases) aliases.emplace(bare(name, *modules), bare(first, *modules));
-    translate(matching.file, aliases);
+    for (const auto& [name, first] : known.aliases) aliases.emplace(without_module(name, *modules), without_module(first, *modules));
+    use_first_names(matching.file, aliases);
     names = as_in_the_file(parameter_names(optimizer, *modules), *modules, matching.file);
   }
   for (std::size_t g = 0; g < groups.size(); ++g) {
