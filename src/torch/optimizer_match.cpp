@@ -269,7 +269,8 @@ Matching match_parameters(const torch::optim::Optimizer& optimizer, const Value&
   if (modules != nullptr) {
     known = known_names(*modules);
     std::map<std::string, std::string> aliases = known.aliases;
-    for (const auto& [name, first] : known.aliases) aliases.emplace(without_module(name, *modules), without_module(first, *modules));
+    for (const auto& [name, first] : known.aliases)
+      aliases.emplace(without_module(name, *modules), without_module(first, *modules));
     use_first_names(matching.file, aliases);
     names = as_in_the_file(parameter_names(optimizer, *modules), *modules, matching.file);
   }

@@ -140,9 +140,10 @@ TEST_F(TorchLoadInto, LoadStateDictOfAnUnreadFileStillReadsBeforeItChanges) {
 TEST_F(TorchLoadInto, TheModelsKeysNameAnOptimizersParameters) {
   Value file = saved_.state();
   Value optimizer = state_dict(saved_.adam);
+  const Value straight = file["model"];
   Value model = Value::mapping(Kind::dict);
   for (const char* layer : {"second", "norm", "first"}) {
-    for (const Entry& entry : file["model"].items()) {
+    for (const Entry& entry : straight.items()) {
       if (entry.key.as_string().starts_with(layer)) model.set(entry.key, entry.value);
     }
   }

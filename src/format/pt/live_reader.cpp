@@ -3,11 +3,36 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <tuple>
+#include <memory>
 
 #include <torchkeep/format/live_reader.h>
 
 namespace torchkeep {
+namespace {
+
+std::uintptr_t address_of(MutableBytes memory) {
+  return reinterpret_cast<std::uintptr_t>(memory.data());
+}
+
+bool is_same(const ReadRequest& a, const ReadRequest& b) {
+  return a.storage == b.storage && a.offset == b.offset && a.out.data() == b.out.data() && a.out.size() == b.out.size();
+}
+
+bool is_same(const Tensor& a, const Tensor& b) {
+  return a.storage == b.storage && a.storage_offset == b.storage_offset && a.strides == b.strides;
+}
+
+/// Memory as a tensor of all its bytes.
+Tensor bytes_of(MutableBytes memory) {
+  Tensor tensor;
+  tensor.dtype = DType::uint8;
+  tensor.sizes = {static_cast<std::int64_t>(memory.size())};
+  tensor.strides = {1};
+  tensor.storage = std::make_shared<BorrowedStorage>(memory);
+  return tensor;
+}
+
+}  // namespace
 
 std::string why_not_in_place(const Tensor& file, const Tensor& live) {
   if (file.is_meta()) return "a meta tensor in the file, which has no values";
@@ -25,51 +50,58 @@ std::string why_not_in_place(const Tensor& file, const Tensor& live) {
 }
 
 LiveReader::Added LiveReader::add(const Tensor& file, const Tensor& live) {
-  const std::size_t number = count_++;
+  const std::size_t pair = count_++;
   if (live.nbytes() == 0) {
     live.validate();
     return {.is_read = true};
   }
   std::optional<ReadRequest> request = request_in_place(file, live);
-  if (!request && strides_ == Strides::same) return {};
-  const MutableBytes memory = live.writable_memory();
-  Pair pair{file, live, number, reinterpret_cast<std::uintptr_t>(memory.data()), memory.size()};
-  if (const Pair* const other = meeting(pair, request.has_value())) {
-    if (is_same(*other, pair)) return {.is_read = true};
-    return {.clashes = other->number};
+  if (request) return add_dense(*std::move(request), live, pair);
+  return strides_ == Strides::same ? Added{} : add_scattered(file, live, pair);
+}
+
+LiveReader::Added LiveReader::add_dense(ReadRequest request, const Tensor& live, std::size_t pair) {
+  const std::uintptr_t begin = address_of(request.out);
+  const std::size_t size = request.out.size();
+  auto other = dense_.upper_bound(begin);
+  if (other != dense_.begin()) --other;
+  for (; other != dense_.end() && other->first < begin + size; ++other) {
+    if (other->first + other->second.size <= begin) continue;
+    if (is_same(requests_[other->second.request], request)) return {.is_read = true};
+    return {.clashes = other->second.pair};
   }
-  if (request) {
-    request->overwritten = &overwritten_;
-    requests_.push_back(*std::move(request));
-    dense_.emplace(pair.begin, std::move(pair));
-  } else {
-    longest_ = std::max(longest_, pair.size);
-    scattered_.emplace(pair.begin, std::move(pair));
-  }
+  if (const auto clash = scattered_over(live, begin, size)) return {.clashes = clash};
+  dense_.emplace(begin, Dense{size, requests_.size(), pair});
+  request.overwritten = &overwritten_;
+  requests_.push_back(std::move(request));
   return {.is_read = true};
 }
 
-/// A pair of before that gets some of the same memory.
-const LiveReader::Pair* LiveReader::meeting(const Pair& wanted, bool is_dense) const {
-  const std::uintptr_t end = wanted.begin + wanted.size;
-  auto one = dense_.upper_bound(wanted.begin);
-  if (one != dense_.begin()) --one;
-  for (; one != dense_.end() && one->first < end; ++one) {
-    if (one->first + one->second.size <= wanted.begin) continue;
-    // Both without gaps: what overlaps meets.
-    if (is_dense || one->second.live.shares_elements(wanted.live)) return &one->second;
+LiveReader::Added LiveReader::add_scattered(const Tensor& file, const Tensor& live, std::size_t pair) {
+  const MutableBytes memory = live.writable_memory();
+  const std::uintptr_t begin = address_of(memory);
+  const auto [first, last] = scattered_.equal_range(begin);
+  for (auto one = first; one != last; ++one) {
+    if (is_same(one->second.file, file) && one->second.live.strides == live.strides) return {.is_read = true};
   }
-  one = scattered_.lower_bound(wanted.begin - std::min<std::uintptr_t>(wanted.begin, longest_));
-  for (; one != scattered_.end() && one->first < end; ++one) {
-    if (is_same(one->second, wanted) || one->second.live.shares_elements(wanted.live)) return &one->second;
+  auto other = dense_.upper_bound(begin);
+  if (other != dense_.begin()) --other;
+  for (; other != dense_.end() && other->first < begin + memory.size(); ++other) {
+    if (bytes_of(requests_[other->second.request].out).shares_elements(live)) return {.clashes = other->second.pair};
   }
-  return nullptr;
+  if (const auto clash = scattered_over(live, begin, memory.size())) return {.clashes = clash};
+  longest_ = std::max(longest_, memory.size());
+  scattered_.emplace(begin, Scattered{file, live, memory.size(), pair});
+  return {.is_read = true};
 }
 
-bool LiveReader::is_same(const Pair& a, const Pair& b) {
-  const auto layout = [](const Tensor& one) { return std::tie(one.storage_offset, one.sizes, one.strides); };
-  return a.file.storage == b.file.storage && layout(a.file) == layout(b.file) && a.begin == b.begin &&
-         a.live.strides == b.live.strides;
+std::optional<std::size_t> LiveReader::scattered_over(const Tensor& live, std::uintptr_t begin,
+                                                      std::size_t size) const {
+  auto one = scattered_.lower_bound(begin - std::min<std::uintptr_t>(begin, longest_));
+  for (; one != scattered_.end() && one->first < begin + size; ++one) {
+    if (one->second.live.shares_elements(live)) return one->second.pair;
+  }
+  return std::nullopt;
 }
 
 void LiveReader::add_fresh(StoragePtr storage, MutableBytes memory) {

@@ -48,25 +48,31 @@ class LiveReader {
   void read(unsigned threads = 0);
 
  private:
-  /// A live tensor, and the elements of a file that it gets.
-  struct Pair {
+  /// Memory that a request fills to the last byte.
+  struct Dense {
+    std::size_t size;     ///< bytes
+    std::size_t request;  ///< its place in requests_
+    std::size_t pair;     ///< its number
+  };
+  /// A pair whose elements do not lie as they do in the file.
+  struct Scattered {
     Tensor file;
     Tensor live;
-    std::size_t number;
-    std::uintptr_t begin;  ///< of the live tensor's memory
-    std::size_t size;      ///< bytes from its first to its last element
+    std::size_t size;  ///< bytes from the live tensor's first element to its last
+    std::size_t pair;  ///< its number
   };
-  using Pairs = std::multimap<std::uintptr_t, Pair>;  // by Pair::begin
 
-  const Pair* meeting(const Pair& wanted, bool is_dense) const;
-  static bool is_same(const Pair& a, const Pair& b);
+  Added add_dense(ReadRequest request, const Tensor& live, std::size_t pair);
+  Added add_scattered(const Tensor& file, const Tensor& live, std::size_t pair);
+  /// The number of the scattered pair that has elements in common with `live`, which begins at `begin`.
+  std::optional<std::size_t> scattered_over(const Tensor& live, std::uintptr_t begin, std::size_t size) const;
 
   Strides strides_;
   std::size_t count_ = 0;  ///< of pairs
   std::vector<ReadRequest> requests_;
-  Pairs dense_;              ///< of requests into live tensors: their memory is disjoint
-  Pairs scattered_;          ///< their elements do not lie as in the file; extents may overlap, elements do not
-  std::size_t longest_ = 0;  ///< the largest Pair::size in scattered_
+  std::map<std::uintptr_t, Dense> dense_;               ///< by where it begins; disjoint
+  std::multimap<std::uintptr_t, Scattered> scattered_;  ///< extents may overlap, elements do not
+  std::size_t longest_ = 0;                             ///< the largest Scattered::size
   std::atomic<bool> overwritten_ = false;
 };
 
