@@ -158,6 +158,10 @@ void OpenedCheckpoint::verify() const {
   check_records(file_, threads_);
 }
 
+Value open_checkpoint(const std::string& path, const LoadIntoOptions& options) {
+  return OpenedCheckpoint(path, options).value();
+}
+
 Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options) {
   const unsigned threads = reading_threads(options.threads);
   const OpenedFile file = open_structure(path, of_load(options));

@@ -34,7 +34,7 @@ struct NotTheFile {
 using Use = std::function<void(const Recovered&)>;
 
 Value load_step(Fs& fs, const std::string& path, std::int64_t step, bool whole) {
-  Value checkpoint = whole ? load(path, {.fs = &fs}) : OpenedCheckpoint(path, {.fs = &fs}).value();
+  Value checkpoint = whole ? load(path, {.fs = &fs}) : open_checkpoint(path, {.fs = &fs});
   const auto found = checkpoint.is_mapping() ? checkpoint.find("step") : std::nullopt;
   if (!found || !found->is(Kind::integer)) {
     throw Error(Code::corrupt, "expected the checkpoint of a run, a dict with a step; found another file",

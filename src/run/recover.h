@@ -26,7 +26,7 @@ struct Damaged {
 struct Recovered {
   std::int64_t step = 0;
   std::string path;
-  Value checkpoint;              ///< in memory, every byte checked; with `use`: the value of an OpenedCheckpoint
+  Value checkpoint;              ///< in memory, every byte checked; with `use`: what open_checkpoint() gave
   std::vector<Damaged> damaged;  ///< newer ones, newest first
 };
 
@@ -38,7 +38,7 @@ bool is_damage(const Error& error) noexcept;
 /// (then nothing is renamed, so that the next start does not begin anew in silence), and what reading throws when the
 /// cause is not damage (too many open files).
 ///
-/// With `use`, checkpoints are opened as an OpenedCheckpoint instead, and `use` is what reads them: one whose bytes
+/// With `use`, checkpoints are opened with open_checkpoint() instead, and `use` is what reads them: one whose bytes
 /// turn out to be damaged meanwhile is passed over as well, and `use` is called with the next older one. Other errors
 /// of `use` are thrown. `verify_first`: a checkpoint is checked whole before `use` gets it.
 std::optional<Recovered> recover(Fs& fs, const std::string& directory, Role role,

@@ -132,7 +132,7 @@ TEST_F(TorchLoadInto, LoadStateDictOfAnUnreadFileStillReadsBeforeItChanges) {
   damage();
   Training live(2, 1);
   const Value before = live.state().clone();
-  const Value unread = OpenedCheckpoint("a.pt", {.fs = &fs_}).value();
+  const Value unread = open_checkpoint("a.pt", {.fs = &fs_});
   expect_error([&] { load_state_dict(live.net, unread["model"]); }, Code::corrupt, "CRC-32 is");
   EXPECT_TRUE(live.state() == before);
 }

@@ -108,6 +108,9 @@ class OpenedCheckpoint final {
   unsigned threads_;
 };
 
+/// The Value of an OpenedCheckpoint.
+Value open_checkpoint(const std::string& path, const LoadIntoOptions& options = {});
+
 /// Reads `path` straight into live memory, without a second copy of the state. `targets` is a Value built like the file
 /// whose tensors look at memory that may be overwritten (BorrowedStorage; state_dict() of a LibTorch module). Every
 /// tensor in it must be in the file, under the same key path and with the same shape and dtype; strides may differ. All
