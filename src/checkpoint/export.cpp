@@ -38,10 +38,11 @@ WritePath write_path(const SaveOptions& options, std::uint64_t file_size) {
 
 }  // namespace
 
-void save_plan(Plan plan, const std::string& path, const SaveOptions& options, const WriteProgress& on_progress) {
+void publish_plan(const Plan& plan, const std::string& path, const SaveOptions& options,
+                  const std::function<void(File&)>& write) {
   Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
   const auto fill = [&](File& file) {
-    write_plan(plan, file, on_progress);
+    write(file);
     if (options.durable && (options.read_back || options.consent)) file.sync();
     if (options.read_back) verify(file.path(), {.fs = &fs, .threads = options.threads});
     if (options.consent) options.consent();
@@ -51,6 +52,10 @@ void save_plan(Plan plan, const std::string& path, const SaveOptions& options, c
            .size = plan.file_size,
            .write_path = write_path(options, plan.file_size),
            .replace_link = options.replace_link});
+}
+
+void save_plan(Plan plan, const std::string& path, const SaveOptions& options, const WriteProgress& on_progress) {
+  publish_plan(plan, path, options, [&](File& file) { write_plan(plan, file, on_progress); });
 }
 
 void stream_plan(Plan plan, const std::function<void(Bytes)>& write) {

@@ -72,10 +72,15 @@ std::string changed(Change change) {
 std::vector<Hiding> hiding() {
   std::string descriptor = testing::pt_bytes({{"w", Tensor::of<float>({2}, {1, 2})}});
   descriptor[descriptor.find("PK\7\10") + 4] ^= 1;
+  std::string padded = tar_member("sys_info", pickle("}}}}}}}}}")) + torch_tar().bytes();
+  padded[1023] = 'x';
   return {
       {"bytes behind the pickle's end", torch_zip(pickle(object()) + "cos\nsystem\n"), "behind the end of the pickle"},
       {"a pickle behind the pickle", pickle("N") + pickle("K\1"), "behind the end of the pickle"},
       {"bytes behind a stream", stream().bytes() + "more", "behind the last storage"},
+      {"a member more in a tar", tar_member("hidden", "more") + torch_tar().bytes(), "a member 'hidden' of 4 bytes"},
+      {"bytes in the padding of a tar", padded, "500 bytes behind a member"},
+      {"bytes behind a tar", torch_tar().bytes() + "more", "1028 bytes behind the last member"},
       {"a record that no tensor needs", changed([](auto& records) {
          records.push_back({.name = "archive/.data/serialization_id", .data = "42", .crc = 1});
        }),
@@ -103,8 +108,21 @@ TEST(Check, FindsWhatNoOtherReaderLooksAt) {
   }
 }
 
+TEST(Check, NamesTheRecordsThatOtherToolsAdded) {
+  const std::string bytes =
+      changed([](auto& records) { records.push_back({.name = "archive/notes.txt", .data = "hello"}); });
+  EXPECT_TRUE(read_whole(bytes) == read_whole(changed([](auto&) {})));
+  const FileCheck check = check_file(as_file(bytes), {.threads = 1});
+  EXPECT_TRUE(check.good());
+  ASSERT_EQ(check.notes.size(), 1u);
+  EXPECT_EQ(check.notes[0], "1 record that torch.save does not write: archive/notes.txt");
+}
+
 TEST(Check, NoBitOfABigEndianFileGivesOtherNumbers) {
-  const std::string good = changed([](auto& records) { records[1].data = "big"; });
+  const std::string good = changed([](auto& records) {
+    records[1].data = "big";
+    records.push_back({.name = "archive/notes.txt", .data = "hello"});
+  });
   const Value value = read_whole(good);
   for (std::size_t bit = 0; bit < 8 * good.size(); ++bit) {
     std::string bytes = good;

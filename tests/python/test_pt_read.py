@@ -182,8 +182,8 @@ def rewrite(source, target, compression=zipfile.ZIP_STORED, order=lambda names: 
 
 @pytest.mark.parametrize("how", [
     {}, {"compression": zipfile.ZIP_DEFLATED}, {"order": lambda names: sorted(names, reverse=True)},
-    {"extra": ["python/empty/"]}, {"comment": b"made by hand"}, {"comment": b"x" * 65535},
-], ids=["plain", "deflated", "reversed", "folder_entries", "comment", "longest_comment"])
+    {"extra": ["python/empty/", "python/notes.txt"]}, {"comment": b"made by hand"}, {"comment": b"x" * 65535},
+], ids=["plain", "deflated", "reversed", "extra_records", "comment", "longest_comment"])
 def test_reads_zips_of_other_tools(how, tmp_path):
     value = trained()
     torch.save(value, tmp_path / "python.pt")

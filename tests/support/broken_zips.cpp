@@ -134,9 +134,9 @@ std::vector<BrokenFile> contents() {
               [](auto& records) { records[kData].deflate = true, records[kData].data.assign(80 << 20, '\0'); }),
       changed("records_in_another_order", std::nullopt, "",
               [](auto& records) { std::swap(records[kPickle], records[kVersion]); }),
-      changed("byte_order_renamed", corrupt, "bytdorder: torch.save writes no record of this name",
+      changed("byte_order_renamed", corrupt, "may be the record byteorder, which is missing, under a changed name",
               [](auto& records) { records[kByteOrder].name = "archive/bytdorder", records[kByteOrder].data = "big"; }),
-      changed("byte_order_in_capitals", corrupt, "torch.save writes no record of this name",
+      changed("byte_order_in_capitals", corrupt, "may be the record byteorder, which is missing, under a changed name",
               [](auto& records) { records[kByteOrder].name = "archive/ByteOrder"; }),
       changed(
           "byte_order_missing_beside_the_format_version", corrupt, "no record byteorder",
@@ -149,8 +149,19 @@ std::vector<BrokenFile> contents() {
       changed("local_crc_saturated", corrupt, "disagree about its CRC",
               [](auto& records) { records[kData].local_crc = 0xffffffff; }),
       changed("patched", unsupported, "an encrypted record", [](auto& records) { records[kData].flags = 0x0020; }),
-      changed("a_record_more", corrupt, "notes.txt: torch.save writes no record of this name",
+      changed("a_record_more", std::nullopt, "",
               [](auto& records) { records.push_back({.name = "archive/notes.txt", .data = "hello"}); }),
+      changed(
+          "a_record_more_and_no_byte_order", std::nullopt, "",
+          [](auto& records) { records[kByteOrder].name = "archive/notes.txt", records[kByteOrder].data = "hello"; }),
+      changed("a_record_more_whose_name_was_changed", corrupt, "disagree about its name",
+              [](auto& records) {
+                records.push_back({.name = "archive/.data/serialization_ie",
+                                   .data = "1",
+                                   .local_name = "archive/.data/serialization_id"});
+              }),
+      changed("storage_in_capitals", corrupt, "letters changed their case",
+              [](auto& records) { records.push_back({.name = "archive/Data/0", .data = "0123456789abcdef"}); }),
       changed("a_folder_entry", std::nullopt, "",
               [](auto& records) { records.insert(records.begin(), {.name = "archive/", .data = ""}); }),
       changed("too_many_records", refused, "Limits::max_records", [](auto&) {}, {}, {.limits = {.max_records = 3}}),

@@ -219,6 +219,7 @@ class ZipCheck {
     try {
       opened = open_file(file_, read_options(options_));
       add_hidden(result_, opened, file_->name());
+      result_.notes = opened.notes;
     } catch (const Error& error) {
       if (error.code() == Code::io && !is_damage(error)) throw;
       is_damage(error) ? add_problem(result_, error) : refuse(error);
@@ -351,11 +352,6 @@ FileCheck check_file(std::shared_ptr<const ReadAt> file, const CheckOptions& opt
   } catch (const Error& error) {
     if (!is_damage(error) && (error.code() == Code::io || result.good())) throw;
     add_problem(result, error.at({.file = name, .record = {}, .offset = {}, .key = {}}));
-  }
-  const std::uint64_t unprotected = result.count(State::unprotected);
-  if (unprotected > 0 && result.has_checksums) {
-    result.notes.push_back(
-        fmt::format("{} of {} records were written without a checksum", unprotected, result.records.size()));
   }
   return result;
 }

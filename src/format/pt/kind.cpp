@@ -77,6 +77,35 @@ std::string_view file_name(const ReadAt& file) {
   fail(zip, Code::corrupt, "no record data.pkl: not a file of torch.save");
 }
 
+constexpr std::string_view kStorage = "data/";
+
+bool is_known(std::string_view name, FileFormat format) {
+  constexpr std::string_view kScripts[] = {"code/", "constants/", "extra/", "constants.pkl"};
+  if (name.starts_with(kStorage) && name.size() > kStorage.size()) return true;
+  if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames)) return true;
+  return format == FileFormat::torch_script &&
+         std::any_of(std::begin(kScripts), std::end(kScripts),
+                     [&](std::string_view start) { return name.starts_with(start); });
+}
+
+// A record that another tool added is none of ours, unless it is one of ours whose name was changed: then it would be
+// missed, and that has a meaning.
+void check_other(const zip::Reader& zip, const zip::Record& record, bool has_byte_order) {
+  zip.locate(record);  // a name that was changed in one of its two places
+  if (fold(record.name).starts_with(kStorage))
+    zip.fail(record, Code::corrupt, "the name of a storage's record whose letters changed their case");
+  // Without it the numbers of a big-endian machine are taken for others.
+  constexpr std::string_view kOrders[] = {"big", "little"};
+  if (has_byte_order || std::none_of(std::begin(kOrders), std::end(kOrders),
+                                     [&](std::string_view order) { return record.size == order.size(); }))
+    return;
+  zip.fail(
+      record, Code::corrupt,
+      fmt::format("torch.save writes no record of this name, and it may be the record byteorder, which is missing, "
+                  "under a changed name ({} bytes)",
+                  record.size));
+}
+
 }  // namespace
 
 FileFormat classify(const zip::Reader& zip) {
@@ -85,22 +114,24 @@ FileFormat classify(const zip::Reader& zip) {
   return zip.find("constants.pkl") != nullptr ? FileFormat::torch_script : FileFormat::torch_zip;
 }
 
-void check_names(const zip::Reader& zip) {
-  constexpr std::string_view kStorage = "data/";
+std::vector<std::string> check_names(const zip::Reader& zip, FileFormat format) {
   std::unordered_set<std::string> folded;
+  std::vector<std::string> others;
+  const bool has_byte_order = zip.find("byteorder") != nullptr;
   for (const zip::Record& record : zip.records()) {
     if (record.size == 0 && (record.name.empty() || record.name.ends_with('/'))) continue;  // a folder of a zip tool
-    const bool is_storage = record.name.starts_with(kStorage) && record.name.size() > kStorage.size();
-    const bool is_known =
-        is_storage || std::find(std::begin(kNames), std::end(kNames), record.name) != std::end(kNames);
-    if (!is_known) zip.fail(record, Code::corrupt, "torch.save writes no record of this name: a name that was changed");
-    const std::string_view key = record.name.substr(is_storage ? kStorage.size() : 0);
+    if (!is_known(record.name, format)) {
+      check_other(zip, record, has_byte_order);
+      others.push_back(zip.name(record));
+    }
+    const std::string_view key = record.name.substr(record.name.starts_with(kStorage) ? kStorage.size() : 0);
     if (std::all_of(key.begin(), key.end(), is_digit)) continue;  // without letters, no case
     if (!folded.insert(fold(record.name)).second)
       zip.fail(record, Code::corrupt, "another record's name differs from this one by case alone");
   }
-  if (zip.find(".format_version") != nullptr && zip.find("byteorder") == nullptr)
+  if (zip.find(".format_version") != nullptr && !has_byte_order)
     fail(zip, Code::corrupt, "no record byteorder, which torch.save writes beside .format_version");
+  return others;
 }
 
 }  // namespace torchkeep::pt

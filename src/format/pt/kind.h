@@ -2,6 +2,9 @@
 // What a zip is, by the names of its records.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include <torchkeep/format/open_file.h>
 
 #include "zip/zip.h"
@@ -11,9 +14,9 @@ namespace torchkeep::pt {
 /// torch_zip or torch_script. Throws Error (unsupported) that says what other kind of zip it is, or (corrupt).
 FileFormat classify(const zip::Reader& zip);
 
-/// Throws Error (corrupt) unless a zip of torch.save holds records by the names that torch.save gives them, and no two
-/// that differ by case alone, which PyTorch's reader takes for one: a name that nobody knows may be one that a reader
-/// looks for, and whose absence has a meaning.
-void check_names(const zip::Reader& zip);
+/// The names of the records that torch.save does not write: other tools add notes to a zip, and PyTorch reads it.
+/// Throws Error (corrupt) where one of them may be a record that a reader looks for, under a changed name, and for two
+/// names that differ by case alone, which PyTorch's reader takes for one.
+std::vector<std::string> check_names(const zip::Reader& zip, FileFormat format);
 
 }  // namespace torchkeep::pt

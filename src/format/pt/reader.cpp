@@ -32,7 +32,7 @@ class PtReader {
   OpenedFile run(int depth) && {
     OpenedFile opened;
     opened.format = pt::classify(*zip_);
-    if (opened.format == FileFormat::torch_zip) pt::check_names(*zip_);
+    note_others(pt::check_names(*zip_, opened.format), opened.notes);
     check_version();
     is_big_endian_ = read_byte_order() == "big";
     check_other_notes();
@@ -97,6 +97,13 @@ class PtReader {
     std::size_t count = 0;
     for (const zip::Record& record : zip_->records()) count += record.crc == 0 && record.size != 0;
     if (count != 0) notes.push_back(fmt::format("{} of {} records have no checksum", count, zip_->records().size()));
+  }
+
+  static void note_others(const std::vector<std::string>& names, std::vector<std::string>& notes) {
+    if (names.empty()) return;
+    notes.push_back(fmt::format("{} {} that torch.save does not write: {}{}", names.size(),
+                                names.size() == 1 ? "record" : "records", detail::show(names[0]),
+                                names.size() > 1 ? ", ..." : ""));
   }
 
   // They say nothing that a reader needs who takes every offset from the directory, but torch.load believes them.

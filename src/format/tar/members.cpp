@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::uint64_t kMaxMembers = 1024;  // an honest file has four
 constexpr std::uint64_t kMaxExtendedHeader = 65536;
+constexpr std::uint64_t kMostPadding = 65536;  // behind the last member; tar writes 10,240 bytes at a time
+constexpr std::size_t kMostHidden = 8;
 
 std::string_view text_field(std::string_view header, std::size_t offset, std::size_t size) {
   const std::string_view field = header.substr(offset, size);
@@ -49,7 +51,9 @@ class MemberFinder {
   Members run() {
     while (file_.size() - position_ >= kBlock && read_header()) {
     }
-    return {take("storages"), take("tensors"), take("pickle")};
+    check_padding(position_, file_.size(), "behind the last member");
+    note_others();
+    return {take("storages"), take("tensors"), take("pickle"), std::move(hidden_)};
   }
 
  private:
@@ -78,6 +82,7 @@ class MemberFinder {
     }
     add(header, {begin, *size});
     position_ = std::min(begin + (*size + kBlock - 1) / kBlock * kBlock, file_.size());
+    check_padding(begin + *size, position_, "behind a member");
     return true;
   }
 
@@ -96,6 +101,23 @@ class MemberFinder {
     }
     if (!members_.emplace(name, member).second)
       fail(Code::corrupt, fmt::format("two members named '{}'", detail::show(name)));
+  }
+
+  // Other members than those of torch.save.
+  void note_others() {
+    for (const auto& [name, member] : members_) {
+      if (name == "storages" || name == "tensors" || name == "pickle" || name == "sys_info") continue;
+      hidden_.push_back(fmt::format("a member '{}' of {} bytes", detail::show(name), member.size));
+      if (hidden_.size() >= kMostHidden) return;
+    }
+  }
+
+  // Tools fill up the last block, and the file to some blocks more, with NULs.
+  void check_padding(std::uint64_t begin, std::uint64_t end, const char* where) {
+    if (hidden_.size() >= kMostHidden) return;
+    const std::string padding = read_text(begin, std::min(end - begin, kMostPadding));
+    if (end - begin > kMostPadding || padding.find_first_not_of('\0') != std::string::npos)
+      hidden_.push_back(fmt::format("{} bytes {}, at {}", end - begin, where, begin));
   }
 
   // An extended header may say that the next member has another name or size. torch.save's say when it was written.
@@ -125,6 +147,7 @@ class MemberFinder {
   std::uint64_t position_ = 0;
   std::uint64_t count_ = 0;
   std::map<std::string, Member> members_;
+  std::vector<std::string> hidden_;
 };
 
 }  // namespace

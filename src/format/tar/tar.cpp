@@ -20,7 +20,7 @@ class TarReader {
       : file_(std::move(file)), options_(options), depth_(depth) {}
 
   OpenedFile run() {
-    const Members members = find_members(*file_);
+    Members members = find_members(*file_);
     enter("storages", members.storages);
     for (std::int64_t n = read_count(); n > 0; --n) read_storage();
     read_views(read_pickle(options_.limits.max_pickle_bytes));
@@ -31,6 +31,7 @@ class TarReader {
     enter("pickle", members.pickle);
     OpenedFile opened;
     opened.format = FileFormat::torch_tar;
+    opened.hidden = std::move(members.hidden);
     opened.has_other_storages = true;
     opened.value = read_pickle(options_.limits.max_pickle_bytes);
     return opened;

@@ -12,6 +12,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include <torchkeep/format/pt.h>
 
@@ -33,9 +35,11 @@ struct Member {
 };
 
 /// The member of each of the three names. Throws Error (corrupt) for a broken archive or a missing member, (refused)
-/// for names twice and paths that leave the folder.
+/// for names twice and paths that leave the folder. `hidden` says what no reader looks at: other members, and bytes
+/// where only padding belongs.
 struct Members {
   Member storages, tensors, pickle;
+  std::vector<std::string> hidden;
 };
 Members find_members(const ReadAt& file);
 
