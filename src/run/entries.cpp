@@ -14,8 +14,8 @@ namespace torchkeep {
 namespace {
 
 bool is_name_of_a_run(std::string_view name) {
-  return name == names::kLock || name == names::kMetrics || name == names::kSaves || names::parse_pin(name) ||
-         names::parse_finished(name) || names::parse_broken(name) || is_temporary_name(name);
+  return name == names::kLock || name == names::kOtherLock || name == names::kMetrics || name == names::kSaves ||
+         names::parse_pin(name) || names::parse_finished(name) || names::parse_broken(name) || is_temporary_name(name);
 }
 
 }  // namespace
