@@ -22,16 +22,15 @@ namespace torchkeep::python {
 namespace {
 
 /// Calls Python from inside the engine. Exceptions become Errors, so that the engine can collect or report them; but
-/// KeyboardInterrupt and SystemExit end what it does.
+/// KeyboardInterrupt, SystemExit and what a signal handler raises end what it does.
 template <class Work>
 auto in_python(Code fallback, Work work) {
   const nb::gil_scoped_acquire gil;
   try {
     return work();
-  } catch (nb::python_error& caught) {
-    if (caught.matches(PyExc_Exception)) throw error_from_python(caught, fallback);
-    caught.restore();
-    throw Interrupted();
+  } catch (const nb::python_error& caught) {
+    if (set_interruption(caught)) throw Interrupted();
+    throw error_from_python(caught, fallback);
   }
 }
 
