@@ -89,6 +89,8 @@ class Collector {
     list_.structure = collect(state.state, {});
     if (of_.rank != 0) list_.structure = Value();
     own_ = leaves_.size();
+    if (!state.own.is_none() && state.state.contains("rank"))
+      fail("rank", Code::mismatch, "a name that is kept for what single ranks have: rename this part of the state");
     if (!state.own.is_none()) list_.own = collect(state.own, {"rank", std::to_string(of_.rank)});
     for (std::size_t i = own_; i < leaves_.size(); ++i) {
       ++(leaves_[i].is_tensor ? list_.own_tensors : list_.own_values);
