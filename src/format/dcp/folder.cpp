@@ -120,6 +120,7 @@ class Opener {
   Opener(const Folder& folder, const PtReadOptions& options) : folder_(folder), options_(options) {}
 
   OpenFolder run() {
+    opened_.path = folder_.name;
     DataFiles::Check check_tail;
     if ((opened_.manifest = find_manifest(folder_, options_))) {
       opened_.metadata = to_metadata(*opened_.manifest);
@@ -266,12 +267,12 @@ Value make_tensor(const OpenFolder& opened, MetaEntry entry, std::vector<Storage
 }
 
 // The state of a manifest: what stood where, with the types and flags of the objects that were saved.
-Value from_structure(OpenFolder& opened, std::vector<StoragePtr>& storages) {
+Value from_structure(OpenFolder& opened, const std::function<Value(MetaEntry&)>& tensor_of) {
   std::size_t next = 0;
   const auto change = [&](const Leaf& leaf) {
     if (!leaf.is_tensor) return leaf.value;
     const Tensor& meta = leaf.value.as_tensor();
-    Tensor tensor = make_tensor(opened, std::move(opened.metadata.entries[next++]), storages).as_tensor();
+    Tensor tensor = tensor_of(opened.metadata.entries[next++]).as_tensor();
     tensor.requires_grad = meta.requires_grad;
     tensor.is_parameter = meta.is_parameter;
     return Value(tensor);
@@ -307,7 +308,7 @@ void note_replicas(OpenFolder& opened, const std::vector<Value>& values) {
 
 // The state of a .metadata, nested as its planner_data says.
 Value from_names(const Folder& folder, const PtReadOptions& options, OpenFolder& opened,
-                 std::vector<StoragePtr>& storages) {
+                 const std::function<Value(MetaEntry&)>& tensor) {
   std::vector<Value> values(opened.metadata.entries.size());
   for (std::size_t i = 0; i < values.size(); ++i) {
     const MetaEntry& entry = opened.metadata.entries[i];
@@ -318,8 +319,8 @@ Value from_names(const Folder& folder, const PtReadOptions& options, OpenFolder&
   for (std::size_t i = 0; i < values.size(); ++i) {
     MetaEntry& entry = opened.metadata.entries[i];
     const std::string fqn = entry.fqn;
-    const Path path = entry.path ? std::move(*entry.path) : Path{fqn};
-    if (entry.is_tensor) values[i] = make_tensor(opened, std::move(entry), storages);
+    const Path path = entry.path ? *entry.path : Path{fqn};
+    if (entry.is_tensor) values[i] = tensor(entry);
     try {
       nest.set(path, std::move(values[i]));
     } catch (const Error& error) {
@@ -333,6 +334,18 @@ Value from_names(const Folder& folder, const PtReadOptions& options, OpenFolder&
 
 OpenFolder open_folder(const Folder& folder, const PtReadOptions& options) {
   return Opener(folder, options).run();
+}
+
+Value structure_of(const Folder& folder, const PtReadOptions& options, OpenFolder& opened) {
+  if (opened.manifest) return opened.manifest->structure;
+  return from_names(folder, options, opened, [](const MetaEntry& entry) {
+    Tensor meta;
+    meta.dtype = entry.dtype;
+    meta.sizes = entry.shape;
+    meta.strides = contiguous_strides(entry.shape);
+    meta.storage = std::make_shared<MetaStorage>();
+    return Value(meta);
+  });
 }
 
 }  // namespace torchkeep::dcp
@@ -352,8 +365,8 @@ OpenedFile open_dcp(const Folder& folder, const PtReadOptions& options) {
   OpenedFile result;
   result.format = FileFormat::dcp;
   result.has_other_storages = true;
-  result.value = opened.manifest ? from_structure(opened, result.checked_storages)
-                                 : from_names(folder, options, opened, result.checked_storages);
+  const auto tensor = [&](MetaEntry& entry) { return make_tensor(opened, std::move(entry), result.checked_storages); };
+  result.value = opened.manifest ? from_structure(opened, tensor) : from_names(folder, options, opened, tensor);
   result.file_size = opened.nbytes;
   result.notes = std::move(opened.notes);
   return result;

@@ -20,7 +20,9 @@ std::optional<Manifest> find_manifest(const Folder& folder, const PtReadOptions&
   const std::string name(kManifestName);
   if (std::find(folder.files.begin(), folder.files.end(), name) == folder.files.end()) return std::nullopt;
   const std::shared_ptr<const ReadAt> file = folder.open(name);
-  if (!is_manifest(read_pt(file, options))) return std::nullopt;
+  PtReadOptions checked = options;
+  checked.verify = true;
+  if (!is_manifest(read_pt(file, checked))) return std::nullopt;
   return read_manifest(file, options);
 }
 
