@@ -36,8 +36,8 @@ class BytesFile final : public ReadAt {
 class BytesFs final : public Fs {
  public:
   BytesFs(nb::object data, std::string name) : name_(std::move(name)) {
-    bytes_ = {reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(data.ptr())),
-              static_cast<std::size_t>(PyBytes_GET_SIZE(data.ptr()))};
+    const std::string_view content = bytes_of(data.ptr());
+    bytes_ = {reinterpret_cast<const std::byte*>(content.data()), content.size()};
     owner_ = share(std::move(data));
   }
   std::unique_ptr<ReadAt> open_read(const std::string& path) override {
@@ -55,6 +55,7 @@ class BytesFs final : public Fs {
   std::unique_ptr<File> open_write(const std::string& path) override { refuse(path); }
   void rename(const std::string& from, const std::string&) override { refuse(from); }
   void remove(const std::string& path) override { refuse(path); }
+  void remove_directory(const std::string& path) override { refuse(path); }
   void sync_directory(const std::string& path) override { refuse(path); }
   bool make_directory(const std::string& path) override { refuse(path); }
   std::vector<std::string> list(const std::string& path) override { refuse(path); }
