@@ -3,6 +3,7 @@
 #include "promises.h"
 #include "support/broken_files.h"
 #include "support/dcp_folder.h"
+#include "support/rank_folder.h"
 #include "support/file_parts.h"
 #include "support/pt_files.h"
 #include "targets.h"
@@ -91,6 +92,7 @@ std::vector<std::string> metadata_files() {
   add([](auto& folder) { folder.items[0].transform = "stream.zstd/1"; });
   add([](auto& folder) { folder.values.clear(); });
   add([](auto& folder) { folder.metadata_class = "megatron.core\nMetadata"; });
+  all.push_back(testing::sample_rank_folder().files.at(std::string(kManifestName)));
   return all;
 }
 
