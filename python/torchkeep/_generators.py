@@ -38,10 +38,8 @@ def checked_generator_state(state, generator):
 class Generators(Adapter):
     """The default generators: torch's (CPU and every CUDA device), Python's, and NumPy's where it was imported."""
 
-    def __init__(self, any_devices=False, of_ranks=None, ranks=None):
+    def __init__(self, any_devices=False):
         self.any_devices = any_devices
-        self.of_ranks = of_ranks  # gives those of the other ranks of a training, by rank
-        self.ranks = ranks  # this rank's part in it
 
     def capture(self):
         state = {}
@@ -54,13 +52,10 @@ class Generators(Adapter):
         numpy = sys.modules.get("numpy")
         if numpy is not None and torch is not None:
             state["numpy"] = _with_tensors(numpy.random.get_state(legacy=False), numpy, torch)
-        others = self.of_ranks() if self.of_ranks else {}
-        return {**state, "ranks": others} if others else state
+        return state
 
     def prepare(self, state):
         torch = torch_module()
-        if isinstance(state, dict) and self.ranks is not None:
-            state = self.ranks.own(state)
         if not isinstance(state, dict) or (torch is not None and "torch" not in state):
             raise mismatch("expected the states of the random generators")
         cuda = state.get("cuda", [])

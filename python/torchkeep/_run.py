@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 
-from . import _batches, _core, _ranks, _state
+from . import _batches, _core, _state
 from ._accumulation import Accumulation
 from ._adapter import outside
 from ._errors import InvalidArgumentError
@@ -171,11 +171,9 @@ class Run:
         self._total = None  # of steps()
         self._turn = None  # of the loop over steps(): "begun", then "ended" by finish_step()
         self._watch = OptimizerWatch(self._adapters, self._modules)
-        self._ranks = None  # this process's part in a training of several
-        self._stops = _Stops(self._engine)
-        self._signals = StopSignals(self._stops) if signals else None
+        self._signals = StopSignals(self._engine.request_stop) if signals else None
         self._gates = Gates(self._before_step())
-        self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._watch, self._gates, self._stops,
+        self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._watch, self._gates,
                                         threading.get_ident())
 
     # ---- tracking
@@ -243,8 +241,6 @@ class Run:
         torch = sys.modules.get("torch")
         self._engine.add_provenance({**({"pytorch": str(torch.__version__)} if torch else {}), "language": "Python",
                                      "python": platform.python_version()})
-        if self._ranks is None:
-            self._ranks = _ranks.join(self.directory, self._options["role"])
         if self._adapters and not self._completed:
             self._track_generators_and_gradients()
             self._completed = True
@@ -257,10 +253,6 @@ class Run:
         kept = {name: {**own, **{key: value for key, value in self._context.recorded.get(name, {}).items()
                                  if key == "hyperparameters"}} for name, own in tracked.items()}
         self._engine.add_provenance({"tracked": kept})
-        if self._ranks is not None:
-            self._ranks.meet(step, self.directory, _ranks.digest(self._modules) if step == 0 else {})
-            self._stops.ranks = self._ranks
-            self._say_of_ranks()
         if torch is not None:
             _batches.continued(self._adapters.values(), step > 0 and self._options["rng"], self._engine_warn())
         if self._options["role"] == "writer":
@@ -273,9 +265,7 @@ class Run:
             gradients = _state.Gradients(self._modules)
             self._engine.track("gradients", gradients, False, None)
         if self._options["rng"]:
-            ranks, engine = self._ranks, self._engine
-            of_ranks = None if ranks is None else lambda: ranks.generators(engine.step)
-            generators = Generators(self._options["any_devices"], of_ranks, ranks)
+            generators = Generators(self._options["any_devices"])
             self._engine.track("rng", generators, True, None)
 
     # ---- the loop
@@ -315,19 +305,12 @@ class Run:
             self._accumulation.finish({name: one.optimizer for name, one in self._adapters.items()
                                        if isinstance(one, _state.Optimizer)})
         number = before + 1 if step is None else step
-        if self._ranks is not None and self._ranks.finished(number):
-            self._engine.request_stop(self._ranks.stop_signal)
         try:
             self._engine.finish_step(number, plain, self._turn is not None and number >= self._total)
         finally:
             if self._engine.step > before:
                 self._stepped = True
                 self._turn = self._turn and "ended"
-            self._say_of_ranks()
-
-    def _say_of_ranks(self):
-        while self._ranks is not None and self._ranks.warnings:
-            self._engine.warn(self._ranks.warnings.pop(0))
 
     def save_now(self):
         """Saves the state after the last finished step and waits for it; True when it is saved, now or before: the
@@ -352,7 +335,7 @@ class Run:
     def request_stop(self):
         """Makes the next finish_step() save and end the loop, as SIGTERM does."""
         self._engine.step  # raises on a closed run
-        self._stops(0)
+        self._engine.request_stop(0)
 
     @property
     def step(self):
@@ -462,18 +445,7 @@ def _named(arguments):
     raise InvalidArgumentError(f"track() takes objects by their names in the checkpoint: write run.track({names})")
 
 
-class _Stops:
-    """Asks for a stop: at the end of this step, or where all ranks can."""
-
-    def __init__(self, engine):
-        self.engine = engine
-        self.ranks = None
-
-    def __call__(self, number):
-        (self.engine.request_stop if self.ranks is None else self.ranks.wish)(number)
-
-
-def _close(engine, signals, watch, gates, stops, thread):
+def _close(engine, signals, watch, gates, thread):
     """For close(), for a run that is no longer held, and for the end of the program."""
     watch.close()
     gates.remove()
@@ -484,8 +456,6 @@ def _close(engine, signals, watch, gates, stops, thread):
         try:
             engine.close()
         finally:
-            if stops.ranks is not None:
-                stops.ranks.close()
             if signals is not None:
                 signals.close()
 
