@@ -16,6 +16,7 @@
 #include <torchkeep/run/curves.h>
 #include <torchkeep/run/names.h>
 
+#include "log_line.h"
 #include "places.h"
 #include "provenance.h"
 
@@ -56,11 +57,11 @@ std::optional<double> number_in(const nlohmann::ordered_json& value) {
 bool add_line(std::string_view line, Collector& metrics) {
   const auto json = nlohmann::ordered_json::parse(line, nullptr, false);
   if (!json.is_object()) return false;
-  const auto step = json.find("step");
-  if (step == json.end() || !step->is_number_integer()) return false;
+  const auto step = step_of(json);
+  if (!step) return false;
   for (const auto& [name, value] : json.items()) {
     const auto number = name == "step" ? std::nullopt : number_in(value);
-    if (number) metrics.add(name, step->get<std::int64_t>(), *number);
+    if (number) metrics.add(name, *step, *number);
   }
   return true;
 }

@@ -12,6 +12,7 @@
 #include <torchkeep/run/names.h>
 
 #include "entries.h"
+#include "log_line.h"
 #include "places.h"
 
 namespace torchkeep {
@@ -59,11 +60,8 @@ std::string to_line(std::int64_t step, const Value& metrics) {
 
 /// The step of a complete line; nothing for a damaged one.
 std::optional<std::int64_t> step_of(std::string_view line) {
-  const auto json = nlohmann::json::parse(line, nullptr, false);
-  if (!json.is_object()) return std::nullopt;
-  const auto step = json.find("step");
-  if (step == json.end() || !step->is_number_integer()) return std::nullopt;
-  return step->get<std::int64_t>();
+  const auto json = nlohmann::ordered_json::parse(line, nullptr, false);
+  return json.is_object() ? torchkeep::step_of(json) : std::nullopt;
 }
 
 }  // namespace
