@@ -9,7 +9,7 @@ from ._progress import bar
 from ._streams import Writer, is_path, name_of, source
 
 
-def save(obj, path, *, default=None, numpy="plain", durable=True, read_back=False, progress=False):
+def save(obj, path, *, default=None, numpy="plain", opaque="refuse", durable=True, read_back=False, progress=False):
     """Saves plain data and tensors to a file that torch.load(path, weights_only=True) opens.
 
     The file appears whole or not at all: `path` holds the old file or the complete new one, also after a crash, a full
@@ -22,6 +22,9 @@ def save(obj, path, *, default=None, numpy="plain", durable=True, read_back=Fals
             `default=str`, `default=vars`.
         numpy: what NumPy's scalars become: "plain", Python's numbers; "tensors", tensors without dimensions, which keep
             their dtype. Arrays of numbers become tensors, arrays of str, bytes or objects lists.
+        opaque: what becomes of a torchkeep.Opaque, an object of an unknown class out of another file. "refuse": an error;
+            "drop": it is left out as in load(drop_objects=True), and so is an entry that has it as key; "keep": a dict of what it says (class, kind, args,
+            kwargs, state, list_items, dict_items) stands in its place. The object itself no file of save() holds.
         path: where to save, a str, bytes or path; or a file object opened for binary writing, without the guarantees:
             what its write() takes is written front to back and flushed, and bytes that it does not take are an error.
         durable: wait until the file and its name are on the disk.
@@ -30,7 +33,9 @@ def save(obj, path, *, default=None, numpy="plain", durable=True, read_back=Fals
     """
     if numpy not in ("plain", "tensors"):
         raise InvalidArgumentError(f'numpy: expected "plain" or "tensors", found {numpy!r}')
-    replace = stand_in(numpy == "tensors", default)
+    if opaque not in ("refuse", "drop", "keep"):
+        raise InvalidArgumentError(f'opaque: expected "refuse", "drop" or "keep", found {opaque!r}')
+    replace = stand_in(numpy == "tensors", default, opaque)
     if not is_path(path) and hasattr(path, "write"):
         writer = Writer(path)
         with bar(progress, "saving", path) as move:
