@@ -98,7 +98,8 @@ void describe_convert(Builder& builder) {
   sub->add_option("--dtype", options->dtype,
                   "Convert the floating-point tensors of the model: bf16, fp16, fp32, fp64, fp8_e4m3, fp8_e5m2")
       ->type_name("DTYPE");
-  sub->add_option("--max-shard-size", options->max_shard_size, "Tensors in each file of NAME/ with --to safetensors, which gets an index: 5GB, 500MB, 2GiB")
+  sub->add_option("--max-shard-size", options->max_shard_size,
+                  "Tensors in each file of NAME/ with --to safetensors, which gets an index: 5GB, 500MB, 2GiB")
       ->type_name("SIZE")
       ->capture_default_str();
   builder.repeated(sub, "--strip-prefix", options->strip_prefixes, "PREFIX",

@@ -143,9 +143,9 @@ Plan plan_tensors(Conversion& conversion, const Value& tensors, const ConvertOpt
 
 // "5GB", "500MB", "2GiB", as transformers has it.
 std::uint64_t parse_size(const std::string& text) {
-  constexpr std::pair<std::string_view, std::uint64_t> kUnits[] = {
-      {"KiB", 1ULL << 10}, {"MiB", 1ULL << 20}, {"GiB", 1ULL << 30}, {"KB", 1000},
-      {"MB", 1'000'000},   {"GB", 1'000'000'000}};
+  constexpr std::pair<std::string_view, std::uint64_t> kUnits[] = {{"KiB", 1ULL << 10}, {"MiB", 1ULL << 20},
+                                                                   {"GiB", 1ULL << 30}, {"KB", 1000},
+                                                                   {"MB", 1'000'000},   {"GB", 1'000'000'000}};
   std::uint64_t number = 0;
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string_view unit(parsed.ptr, static_cast<std::size_t>(text.data() + text.size() - parsed.ptr));

@@ -3,9 +3,9 @@
 #include "promises.h"
 #include "support/broken_files.h"
 #include "support/dcp_folder.h"
-#include "support/rank_folder.h"
 #include "support/file_parts.h"
 #include "support/pt_files.h"
+#include "support/rank_folder.h"
 #include "targets.h"
 
 namespace torchkeep::fuzz {

@@ -16,8 +16,8 @@
 #include "promises.h"
 #include "support/broken_files.h"
 #include "support/dcp_folder.h"
-#include "support/rank_folder.h"
 #include "support/pt_files.h"
+#include "support/rank_folder.h"
 #include "tar/tar.h"
 #include "zip/zip.h"
 
@@ -69,8 +69,7 @@ void run_manifest(std::string_view bytes) {
   testing::RankFolder changed = honest;
   changed.files.erase(".metadata");
   changed.files[std::string(kManifestName)] = bytes;
-  const auto value =
-      attempt([&] { return open_dcp(changed.folder(), options(UnknownClasses::opaque)).value.clone(); });
+  const auto value = attempt([&] { return open_dcp(changed.folder(), options(UnknownClasses::opaque)).value.clone(); });
   if (value) look_at(*value);
   try {
     const FileCheck check = check_dcp(changed.folder(), {.limits = options().limits, .threads = 1});

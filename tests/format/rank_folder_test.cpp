@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Folders that ranks of ours write: what they hold, what is read of them, and what is found wrong with them.
 // tests/shard/test_rank_folders.py has PyTorch judge them.
+#include "support/rank_folder.h"
+
 #include <gtest/gtest.h>
 #include <random>
 
@@ -10,7 +12,6 @@
 #include "shard/elements.h"
 #include "support/dcp_folder.h"
 #include "support/expect_error.h"
-#include "support/rank_folder.h"
 
 namespace torchkeep {
 namespace {
@@ -103,10 +104,8 @@ TEST(RankFolder, WhatNeitherFormatCanHoldIsRefusedWithItsKey) {
 std::vector<RankState> three_ranks() {
   std::vector<RankState> ranks;
   for (std::int64_t rank = 0; rank < 3; ++rank) {
-    ranks.push_back({Value{{"w", part_of(numbers({6, 4}), Box({2 * rank, 0}, {2, 4}))},
-                           {"same", numbers({2})},
-                           {"lr", 0.5}},
-                     {}});
+    ranks.push_back(
+        {Value{{"w", part_of(numbers({6, 4}), Box({2 * rank, 0}, {2, 4}))}, {"same", numbers({2})}, {"lr", 0.5}}, {}});
   }
   return ranks;
 }
@@ -159,7 +158,8 @@ TEST(RankFolder, OneOfTheRanksThatHoldTheSamePartWritesIt) {
   const Tensor large = numbers({1 << 16});
   std::vector<RankState> ranks;
   for (std::int64_t rank = 0; rank < kWorld; ++rank) {  // two halves, each on two ranks
-    const std::vector<std::int64_t> replicas = rank < 2 ? std::vector<std::int64_t>{0, 1} : std::vector<std::int64_t>{2, 3};
+    const std::vector<std::int64_t> replicas =
+        rank < 2 ? std::vector<std::int64_t>{0, 1} : std::vector<std::int64_t>{2, 3};
     Value state = Value::mapping(Kind::dict);
     for (int i = 0; i < 8; ++i) {
       state.set("t" + std::to_string(i), part_of(large, Box({rank < 2 ? 0 : 1 << 15}, {1 << 15}), replicas));
@@ -307,12 +307,13 @@ TEST(ShardReader, ReadsRandomPartsOfRandomSplits) {
         box.size[d] = static_cast<std::int64_t>(random() % (static_cast<std::uint64_t>(shape[d] - box.offset[d]) + 1));
       }
       Tensor target = zeros(box.size);
-      if (part % 2 == 1 && shape.size() == 2) target = [&] {  // column-major
-        Tensor turned = zeros({box.size[1], box.size[0]});
-        std::swap(turned.sizes[0], turned.sizes[1]);
-        std::swap(turned.strides[0], turned.strides[1]);
-        return turned;
-      }();
+      if (part % 2 == 1 && shape.size() == 2)
+        target = [&] {  // column-major
+          Tensor turned = zeros({box.size[1], box.size[0]});
+          std::swap(turned.sizes[0], turned.sizes[1]);
+          std::swap(turned.strides[0], turned.strides[1]);
+          return turned;
+        }();
       reader.read({{{"t", box, target}}}, 1);
       EXPECT_EQ(target.to_vector<float>(), testing::box_of_numbers(box, shape).to_vector<float>());
     }

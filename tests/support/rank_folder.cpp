@@ -30,8 +30,8 @@ class StringFile final : public File {
 
 class CountedReadAt final : public ReadAt {
  public:
-  CountedReadAt(const std::string& bytes, std::string name, std::shared_ptr<std::map<std::string, std::uint64_t>> counts,
-                std::string key)
+  CountedReadAt(const std::string& bytes, std::string name,
+                std::shared_ptr<std::map<std::string, std::uint64_t>> counts, std::string key)
       : bytes_(bytes), name_(std::move(name)), counts_(std::move(counts)), key_(std::move(key)) {}
   std::uint64_t size() const override { return bytes_.size(); }
   void read_at(std::uint64_t offset, MutableBytes out) const override {

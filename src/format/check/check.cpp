@@ -198,8 +198,9 @@ class ZipCheck {
     if (zip_.begin() != 0) items_ = rank_file_items(file_, options_.limits);
   }
   bool is_in_item(const zip::Record& record) const {
-    const auto behind = std::upper_bound(items_.begin(), items_.end(), record.header_offset,
-                                         [](std::uint64_t offset, const ByteRange& item) { return offset < item.begin; });
+    const auto behind =
+        std::upper_bound(items_.begin(), items_.end(), record.header_offset,
+                         [](std::uint64_t offset, const ByteRange& item) { return offset < item.begin; });
     return behind != items_.begin() && record.header_offset < std::prev(behind)->begin + std::prev(behind)->size;
   }
 

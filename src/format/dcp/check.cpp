@@ -193,8 +193,9 @@ class RestCheck {
       at = std::max(at, chunk.begin + chunk.size);
     }
     if (crc != tail.frame)
-      fail(tail.name, 0, fmt::format("CRC-32 of what is no chunk is {:08x}, manifest.pt says {:08x}: bytes have changed",
-                                     crc, tail.frame));
+      fail(tail.name, 0,
+           fmt::format("CRC-32 of what is no chunk is {:08x}, manifest.pt says {:08x}: bytes have changed", crc,
+                       tail.frame));
   }
 
   void check_manifest() const {
@@ -212,7 +213,8 @@ class RestCheck {
     std::string there;
     write_dcp_metadata(manifest, [&](Bytes bytes) {
       there.resize(bytes.size());
-      if (bytes.size() > file->size() - at) fail(".metadata", file->size(), "it ends before the last chunk of manifest.pt");
+      if (bytes.size() > file->size() - at)
+        fail(".metadata", file->size(), "it ends before the last chunk of manifest.pt");
       file->read_at(at, std::as_writable_bytes(std::span(there)));
       const auto differs = std::mismatch(bytes.begin(), bytes.end(), as_bytes(there).begin()).first - bytes.begin();
       if (static_cast<std::size_t>(differs) != bytes.size())

@@ -75,12 +75,13 @@ void ChunkBlocks::check(std::uint64_t block, Bytes bytes) const {
   const std::uint32_t crc = crc32(bytes, before);
   if (crc == expected) return;
   const ItemPlace& place = entry_.places[chunk_];
-  throw at_item(Error(Code::corrupt,
-                      fmt::format("CRC-32 is {:08x}, and {:08x} was saved: bytes {} to {} of chunk {}, of rank {}, have "
-                                  "changed",
-                                  crc, expected, block * kBlock, block * kBlock + bytes.size(),
-                                  to_string(entry_.chunks[chunk_]), opened_.manifest->files[place.file].rank)),
-                *opened_.source, place, entry_.fqn);
+  throw at_item(
+      Error(Code::corrupt,
+            fmt::format("CRC-32 is {:08x}, and {:08x} was saved: bytes {} to {} of chunk {}, of rank {}, have "
+                        "changed",
+                        crc, expected, block * kBlock, block * kBlock + bytes.size(), to_string(entry_.chunks[chunk_]),
+                        opened_.manifest->files[place.file].rank)),
+      *opened_.source, place, entry_.fqn);
 }
 
 // Reads the blocks before `end` that nobody wanted.

@@ -46,8 +46,9 @@ bool BoxIndex::is_before(BoxView a, BoxView b) noexcept {
 }
 
 std::optional<std::uint32_t> BoxIndex::find(BoxView wanted) const {
-  const auto found = std::lower_bound(order_.begin(), order_.end(), wanted,
-                                      [&](std::uint32_t chunk, BoxView box) { return is_before(index_.box(chunk), box); });
+  const auto found = std::lower_bound(order_.begin(), order_.end(), wanted, [&](std::uint32_t chunk, BoxView box) {
+    return is_before(index_.box(chunk), box);
+  });
   if (found == order_.end() || is_before(wanted, index_.box(*found))) return std::nullopt;
   return *found;
 }

@@ -21,7 +21,13 @@ class Window {
   /// Of bytes [begin, end) of the chunk.
   Window(const ItemSource& source, const MetaEntry& entry, std::size_t chunk, const ChunkBytes& bytes,
          std::uint64_t begin, std::uint64_t end, std::uint32_t* crc)
-      : source_(source), place_(entry.places[chunk]), fqn_(entry.fqn), bytes_(bytes), next_(begin), end_(end), crc_(crc) {}
+      : source_(source),
+        place_(entry.places[chunk]),
+        fqn_(entry.fqn),
+        bytes_(bytes),
+        next_(begin),
+        end_(end),
+        crc_(crc) {}
 
   /// The next `size` bytes.
   void take(MutableBytes out) {

@@ -24,8 +24,9 @@ struct OpenFolder {
   std::shared_ptr<const Tails> tails = nullptr;  ///< of the same
 };
 
-/// Reads manifest.pt where torchkeep wrote the folder, else .metadata, or what each rank wrote for itself, and checks all that can be checked without the items: that
-/// chunks cover their tensors exactly once, that every item has a place inside a file that is there.
+/// Reads manifest.pt where torchkeep wrote the folder, else .metadata, or what each rank wrote for itself, and checks
+/// all that can be checked without the items: that chunks cover their tensors exactly once, that every item has a place
+/// inside a file that is there.
 OpenFolder open_folder(const Folder& folder, const PtReadOptions& options);
 
 /// The state of the folder, nested, with tensors of the device meta in place of those in chunks; without what single

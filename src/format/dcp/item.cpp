@@ -108,12 +108,12 @@ ChunkBytes find_in_item(const ItemSource& source, const MetaEntry& entry, std::s
 
 void check_crc(const ItemSource& source, const MetaEntry& entry, std::size_t i, const ChunkBytes& bytes,
                std::uint32_t crc) {
-  if (bytes.memory != nullptr || (bytes.crc == 0 && entry.known.empty()) || bytes.crc == crc || !source.options.verify) return;
-  throw at_item(
-      Error(Code::corrupt, fmt::format("CRC-32 is {:08x}, the {} says {:08x}: bytes of chunk {} have changed", crc,
-                                       entry.known.empty() ? "item" : "manifest", bytes.crc,
-                                       to_string(entry.chunks[i]))),
-      source, entry.places[i], entry.fqn);
+  if (bytes.memory != nullptr || (bytes.crc == 0 && entry.known.empty()) || bytes.crc == crc || !source.options.verify)
+    return;
+  throw at_item(Error(Code::corrupt,
+                      fmt::format("CRC-32 is {:08x}, the {} says {:08x}: bytes of chunk {} have changed", crc,
+                                  entry.known.empty() ? "item" : "manifest", bytes.crc, to_string(entry.chunks[i]))),
+                source, entry.places[i], entry.fqn);
 }
 
 }  // namespace torchkeep::dcp

@@ -95,8 +95,9 @@ class Reader {
       }
       return numbers;
     };
-    const auto rank = column("rank"), size = column("size"), begin = column("tail"), crc = column("tail_crc"), frame = column("frame_crc"),
-               blocks = column("blocks"), numbers = column("numbers"), chunks = column("chunks");
+    const auto rank = column("rank"), size = column("size"), begin = column("tail"), crc = column("tail_crc"),
+               frame = column("frame_crc"), blocks = column("blocks"), numbers = column("numbers"),
+               chunks = column("chunks");
     std::uint64_t left = manifest_.chunks.size();
     for (std::size_t i = 0; i < names.size(); ++i) {
       const auto at = [i](const std::vector<std::int64_t>& values) { return static_cast<std::uint64_t>(values[i]); };
@@ -104,12 +105,13 @@ class Reader {
       if (at(chunks) > left) fail(Code::corrupt, "more chunks than there are", names[i]);
       left -= at(chunks);
       const bool fits = at(begin) <= at(size) && at(blocks) <= at(size) && at(numbers) <= (at(size) - at(blocks)) / 8 &&
-                        at(crc) <= ~std::uint32_t{0} && at(frame) <= ~std::uint32_t{0} && (numbers[i] == 0 || at(blocks) >= at(begin));
+                        at(crc) <= ~std::uint32_t{0} && at(frame) <= ~std::uint32_t{0} &&
+                        (numbers[i] == 0 || at(blocks) >= at(begin));
       if (!fits) fail(Code::corrupt, "the end of this file does not lie inside it", names[i]);
-      manifest_.files.push_back(
-          {{std::string(names[i]), at(size), at(begin), static_cast<std::uint32_t>(at(crc)), static_cast<std::uint32_t>(at(frame)), at(blocks), at(numbers)},
-           static_cast<std::uint32_t>(rank[i]),
-           at(chunks)});
+      manifest_.files.push_back({{std::string(names[i]), at(size), at(begin), static_cast<std::uint32_t>(at(crc)),
+                                  static_cast<std::uint32_t>(at(frame)), at(blocks), at(numbers)},
+                                 static_cast<std::uint32_t>(rank[i]),
+                                 at(chunks)});
     }
     if (left != 0) fail(Code::corrupt, fmt::format("{} chunks in no file", left), "files");
   }
