@@ -163,6 +163,9 @@ void write_shards(Conversion& conversion, const Value& tensors, const ConvertOpt
   std::vector<std::pair<std::string, std::string>> files;
   std::uint64_t total = 0;
   make_directories(posix_fs(), folder);
+  if (!options.force && !posix_fs().list(folder).empty())
+    throw Error(Code::invalid_argument, "the folder is not empty; --force writes into it all the same",
+                {.file = folder, .record = {}, .offset = {}, .key = {}});
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const std::string name = safetensors_shard_name(i + 1, parts.size());
     Plan plan = plan_tensors(conversion, parts[i], options);
