@@ -33,24 +33,23 @@ STANDARD = set("""
 """.split())
 
 C_INTERFACE = set("""
-    PyBool_Type PyByteArray_AS_STRING PyByteArray_FromStringAndSize PyByteArray_GET_SIZE PyByteArray_Type
-    PyBytes_AS_STRING PyBytes_FromStringAndSize PyBytes_GET_SIZE PyBytes_Type PyCallable_Check
-    PyCapsule_GetPointer PyCapsule_IsValid PyCapsule_New PyComplex_FromDoubles PyComplex_ImagAsDouble
-    PyComplex_RealAsDouble PyComplex_Type PyDict_Check PyDict_CheckExact PyDict_GET_SIZE PyDict_GetItemWithError
-    PyDict_New PyDict_Next PyDict_SetItem PyDict_Type PyErr_CheckSignals PyErr_Clear PyErr_ExceptionMatches
-    PyErr_Occurred PyErr_SetObject PyExc_Exception PyExc_MemoryError PyExc_UnicodeDecodeError
-    PyExc_UnicodeEncodeError PyException_GetCause PyException_SetCause PyFloat_AS_DOUBLE PyFloat_Check
-    PyFloat_FromDouble PyFloat_Type PyFrozenSet_New PyFrozenSet_Type PyGC_Disable PyGC_Enable
-    PyImport_GetModuleDict PyList_Append PyList_Check PyList_GET_ITEM PyList_GET_SIZE PyList_New PyList_Type
-    PyLong_AsLongLong PyLong_AsLongLongAndOverflow PyLong_AsVoidPtr PyLong_Check PyLong_CheckExact
-    PyLong_FromLongLong PyLong_Type PyMapping_Items PyODict_Type PyOS_FSPath PyObject_CallFunction
-    PyObject_CallMethodNoArgs PyObject_CallNoArgs PyObject_CallOneArg PyObject_GetAttr PyObject_Hash
-    PyObject_IsTrue PyObject_SetAttr PyObject_SetItem PyObject_Str PyObject_Vectorcall PySequence_Fast
-    PySequence_Fast_GET_ITEM PySequence_Fast_GET_SIZE PySet_New PySet_Type PyTuple_Check PyTuple_GET_ITEM
-    PyTuple_GET_SIZE PyTuple_New PyTuple_SET_ITEM PyTuple_Type PyUnicode_AsEncodedString PyUnicode_AsUTF8AndSize
-    PyUnicode_Check PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DecodeFSDefaultAndSize
-    PyUnicode_DecodeUTF8 PyUnicode_EncodeFSDefault PyUnicode_InternFromString PyUnicode_Type Py_DECREF Py_False
-    Py_IsInitialized Py_None Py_REFCNT Py_TYPE Py_True Py_hash_t Py_ssize_t _PyObject_GetDictPtr
+    PyBool_Type PyByteArray_AsString PyByteArray_FromStringAndSize PyByteArray_Size PyByteArray_Type
+    PyBytes_AsStringAndSize PyBytes_FromStringAndSize PyBytes_Type PyCallable_Check PyCapsule_GetPointer
+    PyCapsule_IsValid PyCapsule_New PyComplex_FromDoubles PyComplex_ImagAsDouble PyComplex_RealAsDouble
+    PyComplex_Type PyDict_Check PyDict_CheckExact PyDict_GetItemWithError PyDict_New PyDict_Next PyDict_SetItem
+    PyDict_Size PyDict_Type PyErr_CheckSignals PyErr_Clear PyErr_ExceptionMatches PyErr_Occurred PyErr_SetObject
+    PyExc_Exception PyExc_MemoryError PyExc_UnicodeDecodeError PyExc_UnicodeEncodeError PyException_GetCause
+    PyException_SetCause PyFloat_AsDouble PyFloat_Check PyFloat_FromDouble PyFloat_Type PyFrozenSet_New
+    PyFrozenSet_Type PyGC_Disable PyGC_Enable PyImport_GetModuleDict PyList_Append PyList_Check PyList_GetItem
+    PyList_New PyList_Size PyList_Type PyLong_AsLongLong PyLong_AsLongLongAndOverflow PyLong_AsVoidPtr PyLong_Check
+    PyLong_CheckExact PyLong_FromLongLong PyLong_Type PyMapping_Items PyOS_FSPath PyObject_CallFunction
+    PyObject_CallFunctionObjArgs PyObject_CallMethodObjArgs PyObject_CallNoArgs PyObject_GenericGetDict
+    PyObject_GetAttr PyObject_Hash PyObject_IsTrue PyObject_SetAttr PyObject_SetItem PyObject_Str
+    PyObject_Vectorcall PySequence_List PySet_New PySet_Type PyTuple_Check PyTuple_GetItem PyTuple_New
+    PyTuple_SetItem PyTuple_Size PyTuple_Type PyUnicode_AsEncodedString PyUnicode_AsUTF8AndSize PyUnicode_Check
+    PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DecodeFSDefaultAndSize PyUnicode_DecodeUTF8
+    PyUnicode_EncodeFSDefault PyUnicode_InternFromString PyUnicode_Type Py_DECREF Py_False Py_IsFinalizing
+    Py_IsInitialized Py_LIMITED_API Py_None Py_REFCNT Py_TYPE Py_True Py_hash_t Py_ssize_t _PyObject_GetDictPtr
     _Py_IsFinalizing
 """.split())
 
