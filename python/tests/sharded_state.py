@@ -68,7 +68,8 @@ def main():
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{options.rendezvous}", rank=options.rank,
                                          world_size=options.ranks, timeout=datetime.timedelta(seconds=120))
-    mesh = init_device_mesh("cpu", tuple(options.mesh or [options.ranks]))
+    dims = tuple(options.mesh or [options.ranks])
+    mesh = init_device_mesh("cpu", dims, mesh_dim_names=("replicate", "shard")[-len(dims):])
     group = torch.distributed.group.WORLD
     model, optimizer = build(mesh, 1 if options.what == "save" else 2)
     state = state_of(model, optimizer)
