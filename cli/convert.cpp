@@ -245,6 +245,16 @@ void write_file(Conversion& conversion, const Target& target, Plan plan, const S
   target.write(std::move(plan), session.progress());
 }
 
+// Says in an error which file cannot be converted.
+template <class Make>
+Plan plan_of(const OpenedCheckpoint& opened, Make make) {
+  try {
+    return make();
+  } catch (const Error& error) {
+    throw error.at({.file = opened.path, .record = {}, .offset = {}, .key = {}});
+  }
+}
+
 }  // namespace
 
 int run_convert(Session& session, const ConvertOptions& options) {
@@ -266,14 +276,15 @@ int run_convert(Session& session, const ConvertOptions& options) {
     if (has_shards)
       write_shards(conversion, tensors, options, session.progress());
     else
-      write_file(conversion, target, plan_tensors(conversion, tensors, options).plan, session);
+      write_file(conversion, target, plan_of(opened, [&] { return plan_tensors(conversion, tensors, options).plan; }),
+                 session);
   } else {
     prepare_for_torch(conversion, options);
     check_strict(conversion, options, format, opened.path);
     if (format == OutputFormat::folder)
       conversion.file_size = target.write_folder(conversion.value, session.progress());
     else
-      write_file(conversion, target, plan_pt(conversion.value), session);
+      write_file(conversion, target, plan_of(opened, [&] { return plan_pt(conversion.value); }), session);
   }
   if (!target.is_stream()) report(session, options, opened, conversion, format);
   return kGood;

@@ -78,7 +78,8 @@ class PtReader {
     if (version < 1) zip_->fail(*record, Code::corrupt, "no version number");
     if (version > kNewestVersion) {
       zip_->fail(*record, Code::unsupported,
-                 fmt::format("version {}; the newest known is {}", version, kNewestVersion));
+                 fmt::format("version {}; the newest known is {}: it takes a torchkeep that knows version {}", version,
+                             kNewestVersion, version));
     }
   }
 
@@ -129,7 +130,7 @@ class PtReader {
       known = {storage, reference.dtype.value_or(DType::uint8)};
       if (is_big_endian_) known.storage = swapped(storage, reference.dtype);
       storages_.push_back(std::move(storage));
-    } else if (reference.dtype && *reference.dtype != known.dtype) {
+    } else if (record->size != 0 && reference.dtype && *reference.dtype != known.dtype) {
       // torch.save refuses this, and torch.load takes the type that it meets first.
       throw Error(Code::corrupt, fmt::format("record '{}' is {} here and {} elsewhere", detail::show(record->name),
                                              to_string(known.dtype), to_string(*reference.dtype)));

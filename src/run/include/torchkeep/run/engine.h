@@ -77,9 +77,10 @@ class Engine final {
 
   /// Continues from the newest checkpoint that verifies and returns its step, or 0 at the beginning. Damaged newer ones
   /// are renamed, kept and reported. Throws Error: not_found (Resume::required and none there), corrupt (all are
-  /// damaged; lists each with its reason), mismatch (the checkpoint does not fit what is tracked; lists everything, and
-  /// nothing was changed), invalid_argument (nothing tracked; Resume::never and some there), io.
-  /// After an error it can be called again.
+  /// damaged; lists each with its reason), unsupported or refused (the newest is whole and this version does not read
+  /// it, such as one of a later version: the message says which is needed, and nothing was changed), mismatch (the
+  /// checkpoint does not fit what is tracked; lists everything, and nothing was changed), invalid_argument (nothing
+  /// tracked; Resume::never and some there), io. After an error it can be called again.
   std::int64_t resume();
   /// True once resume() has returned.
   bool is_resumed() const noexcept;
@@ -90,6 +91,10 @@ class Engine final {
   void gate(std::string_view name = {});
   /// Says the same of the state, where a loop begins a step.
   void begin_step() noexcept;
+  /// Whether finish_step(step) saves because it is time to, by steps or by the clock.
+  bool is_due(std::int64_t step) const;
+  /// The next finish_step() saves, due or not. Nothing for a reader.
+  void save_next() noexcept;
   /// Notes that `step` (larger than the last) is done: logs its metrics, starts a save when that is due. `metrics` is a
   /// dict of numbers and texts, or None. Failing saves are events, not errors; of a save in the background they come
   /// out of the next call. `is_last`: no step follows, so this one is saved before the call returns; whatever changes
