@@ -19,7 +19,7 @@ setup = $(if $(filter no,$(SETUP)),true,tools/setup)
 build = cmake --preset $(1) -ULibTorch_DIR --log-level=WARNING >/dev/null && cmake --build --preset $(1) $(if $(2),--target $(2))
 run_tests = ctest --preset $(1) -j $(JOBS)
 
-.PHONY: help demo test core python python-bench sweep asan tsan sanitize clang crash kill fuzz fuzz-python bench install format format-check clean
+.PHONY: help demo test core python python-bench sweep asan tsan sanitize clang crash crash-ranks kill fuzz fuzz-python bench install format format-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,11 @@ crash:  ## a million disks that a crash could leave behind a run (IMAGES=N)
 	@$(setup) core
 	@$(call build,core,run_crash_test)
 	@TORCHKEEP_CRASH_IMAGES=$(or $(IMAGES),1000000) build/core/bin/run_crash_test
+
+crash-ranks:  ## a million disks that a crash could leave behind a training of several ranks (IMAGES=N)
+	@$(setup) core
+	@$(call build,core,ranks_crash_test)
+	@TORCHKEEP_CRASH_IMAGES=$(or $(IMAGES),1000000) build/core/bin/ranks_crash_test
 
 kill:  ## kill a training with SIGKILL again and again (N=1000)
 	@$(setup) core torch

@@ -86,10 +86,13 @@ void describe_convert(Builder& builder) {
       "convert", "Write a checkpoint in another format, with other dtypes or names, or a part of it", run_convert);
   builder.argument(sub, "IN", options->input, kFile)->required();
   builder
-      .argument(sub, "OUT", options->output,
-                "File to write: NAME.safetensors, or a .pt file under any other name; - with --to")
+      .argument(
+          sub, "OUT", options->output,
+          "What to write: NAME.safetensors, a folder of torch.distributed.checkpoint (NAME/), or a .pt file under "
+          "any other name; - with --to")
       ->required();
-  builder.choose(sub->add_option("--to", options->to, "Format of OUT, whatever its name"), {"pt", "safetensors"});
+  builder.choose(sub->add_option("--to", options->to, "Format of OUT, whatever its name"),
+                 {"pt", "safetensors", "folder"});
   builder.repeated(sub, "--only", options->only, "KEY",
                    "Only this part; it becomes the whole of OUT. Repeated: all these parts where they are");
   sub->add_option("--dtype", options->dtype,

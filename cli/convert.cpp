@@ -95,11 +95,15 @@ void remove_objects(Conversion& conversion, bool drop) {
   conversion.left_out.insert(conversion.left_out.end(), objects.begin(), objects.end());
 }
 
-Plan plan_torch(Conversion& conversion, const ConvertOptions& options) {
+void prepare_for_torch(Conversion& conversion, const ConvertOptions& options) {
   remove_objects(conversion, options.drop_objects);
   for (const auto& [name, text] : conversion.metadata) {
     conversion.left_out.push_back(fmt::format("metadata {} ({})", name, one_line(Value(text))));
   }
+}
+
+Plan plan_torch(Conversion& conversion, const ConvertOptions& options) {
+  prepare_for_torch(conversion, options);
   return plan_pt(conversion.value);
 }
 
@@ -134,22 +138,47 @@ Plan plan_tensors(Conversion& conversion, const ConvertOptions& options) {
   return std::move(planned.plan);
 }
 
-bool writes_safetensors(const ConvertOptions& options) {
-  if (options.to == "safetensors") return true;
-  if (options.to == "pt") return false;
+enum class OutputFormat : std::uint8_t { torch, safetensors, folder };
+
+OutputFormat output_format(const ConvertOptions& options) {
+  if (options.to == "safetensors") return OutputFormat::safetensors;
+  if (options.to == "pt") return OutputFormat::torch;
+  if (options.to == "folder") return OutputFormat::folder;
   if (options.output == "-") usage("the output has no name to tell its format: --to pt or --to safetensors");
-  return options.output.ends_with(".safetensors");
+  if (options.output.ends_with('/')) return OutputFormat::folder;
+  return options.output.ends_with(".safetensors") ? OutputFormat::safetensors : OutputFormat::torch;
+}
+
+std::string_view name_of(OutputFormat format) {
+  switch (format) {
+    case OutputFormat::torch:
+      return "torch.save zip";
+    case OutputFormat::safetensors:
+      return "safetensors";
+    default:
+      return to_string(FileFormat::dcp);
+  }
+}
+
+// What the output has no place for, with --strict.
+void check_strict(const Conversion& conversion, const ConvertOptions& options, OutputFormat format,
+                  const std::string& input) {
+  if (!options.strict || conversion.left_out.empty()) return;
+  throw Error(Code::unsupported,
+              fmt::format("{} has no place for: {}", format == OutputFormat::safetensors ? "safetensors" : "a .pt file",
+                          fmt::join(conversion.left_out, ", ")),
+              {.file = input, .record = {}, .offset = {}, .key = {}});
 }
 
 void report(Session& session, const ConvertOptions& options, const OpenedCheckpoint& opened,
-            const Conversion& conversion, bool safetensors) {
+            const Conversion& conversion, OutputFormat format) {
   if (session.json) {
     JsonWriter json(session.out);
     json.begin_document("torchkeep.convert/1");
     json.member("input", opened.path);
     json.member("input_format", opened.format);
     json.member("output", options.output);
-    json.member("output_format", safetensors ? "safetensors" : "torch.save zip");
+    json.member("output_format", name_of(format));
     json.member("file_size", conversion.file_size);
     json.member("left_out", conversion.left_out);
     json.member("notes", conversion.notes);
@@ -158,8 +187,7 @@ void report(Session& session, const ConvertOptions& options, const OpenedCheckpo
   }
   if (session.quiet) return;
   Output& out = session.out;
-  out.line(fmt::format("{}: {}, {}", printable(options.output), safetensors ? "safetensors" : "torch.save zip",
-                       human_size(conversion.file_size)));
+  out.line(fmt::format("{}: {}, {}", printable(options.output), name_of(format), human_size(conversion.file_size)));
   for (const std::string& note : conversion.notes) out.line("  " + printable(note));
   if (conversion.left_out.empty()) return;
   out.line(out.styled(Style::warning, fmt::format("left out, for the format has no place for it ({}):",
@@ -170,8 +198,8 @@ void report(Session& session, const ConvertOptions& options, const OpenedCheckpo
 }  // namespace
 
 int run_convert(Session& session, const ConvertOptions& options) {
-  const bool safetensors = writes_safetensors(options);
-  Target target(options.output, options.force);
+  const OutputFormat format = output_format(options);
+  const Target target(options.output, options.force || format == OutputFormat::folder);
   const OpenedCheckpoint opened = open_to_look(options.input);
   Conversion conversion;
   conversion.metadata = opened.metadata;
@@ -181,16 +209,18 @@ int run_convert(Session& session, const ConvertOptions& options) {
     std::erase_if(conversion.metadata, [&](const auto& entry) { return entry.first == name; });
   }
   conversion.value = change_contents(value, options, opened.kind, conversion.left_out);
-  Plan plan = safetensors ? plan_tensors(conversion, options) : plan_torch(conversion, options);
-  if (options.strict && !conversion.left_out.empty()) {
-    throw Error(Code::unsupported,
-                fmt::format("{} has no place for: {}", safetensors ? "safetensors" : "a .pt file",
-                            fmt::join(conversion.left_out, ", ")),
-                {.file = opened.path, .record = {}, .offset = {}, .key = {}});
+  if (format == OutputFormat::folder) {
+    prepare_for_torch(conversion, options);
+    check_strict(conversion, options, format, opened.path);
+    conversion.file_size = target.write_folder(conversion.value, session.progress());
+  } else {
+    Plan plan =
+        format == OutputFormat::safetensors ? plan_tensors(conversion, options) : plan_torch(conversion, options);
+    check_strict(conversion, options, format, opened.path);
+    conversion.file_size = plan.file_size;
+    target.write(std::move(plan), session.progress());
   }
-  conversion.file_size = plan.file_size;
-  target.write(std::move(plan), session.progress());
-  if (!target.is_stream()) report(session, options, opened, conversion, safetensors);
+  if (!target.is_stream()) report(session, options, opened, conversion, format);
   return kGood;
 }
 

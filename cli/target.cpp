@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <torchkeep/checkpoint/export.h>
+#include <torchkeep/checkpoint/sharded.h>
 #include <torchkeep/files/fs.h>
 #include <torchkeep/files/publish.h>
 
@@ -70,6 +71,18 @@ void Target::write(Plan plan, bool shows_progress) const {
   Output out;
   stream_plan(std::move(plan), [&out](Bytes bytes) { out.write(as_text(bytes)); });
   out.flush();
+}
+
+std::uint64_t Target::write_folder(const Value& value, bool shows_progress) const {
+  const StopSignals signals;
+  ProgressLine progress(fmt::format("writing {}", printable(path_)), shows_progress);
+  std::uint64_t nbytes = 0;
+  save_folder(value, path_, new_save_id(), {.save = {.consent = StopSignals::check}},
+              [&](std::uint64_t done, std::uint64_t total) {
+                StopSignals::check();
+                progress.update(done, nbytes = total);
+              });
+  return nbytes;
 }
 
 void Target::write(const std::string& text) const {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include <torchkeep/format/plan.h>
+#include <torchkeep/state/value.h>
 
 namespace torchkeep::cli {
 
@@ -24,6 +25,9 @@ class Target {
   /// Writes the file: published atomically and durably, or streamed. Throws Interrupted.
   void write(Plan plan, bool shows_progress) const;
   void write(const std::string& text) const;
+  /// Writes the value as a folder of torch.distributed.checkpoint, which must be empty or missing, durably; its marks
+  /// of completeness come last. Returns the bytes of its data file. Throws Interrupted.
+  std::uint64_t write_folder(const Value& value, bool shows_progress) const;
 
  private:
   std::string path_;

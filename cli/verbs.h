@@ -111,7 +111,7 @@ int run_diff(Session& session, const DiffCommand& options);
 struct ConvertOptions {
   std::string input;
   std::string output;
-  std::string to;  ///< "pt", "safetensors" or empty: by the name of the output
+  std::string to;  ///< "pt", "safetensors", "folder" or empty: by the name of the output
   std::vector<std::string> only;
   std::string dtype;
   std::vector<std::string> strip_prefixes;

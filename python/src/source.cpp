@@ -55,6 +55,7 @@ class BytesFs final : public Fs {
   std::unique_ptr<File> open_write(const std::string& path) override { refuse(path); }
   void rename(const std::string& from, const std::string&) override { refuse(from); }
   void remove(const std::string& path) override { refuse(path); }
+  void remove_directory(const std::string& path) override { refuse(path); }
   void sync_directory(const std::string& path) override { refuse(path); }
   bool make_directory(const std::string& path) override { refuse(path); }
   std::vector<std::string> list(const std::string& path) override { refuse(path); }

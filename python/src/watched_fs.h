@@ -60,6 +60,7 @@ class WatchedFs final : public Fs {
   std::unique_ptr<ReadAt> open_read(const std::string& path) override;
   void rename(const std::string& from, const std::string& to) override { fs_.rename(from, to); }
   void remove(const std::string& path) override { fs_.remove(path); }
+  void remove_directory(const std::string& path) override { fs_.remove_directory(path); }
   void sync_directory(const std::string& path) override { fs_.sync_directory(path); }
   bool make_directory(const std::string& path) override { return fs_.make_directory(path); }
   std::vector<std::string> list(const std::string& path) override { return fs_.list(path); }

@@ -38,20 +38,22 @@ WritePath write_path(const SaveOptions& options, std::uint64_t file_size) {
   return options.durable && file_size >= kDirectFrom ? WritePath::direct : WritePath::page_cache;
 }
 
-/// A file that a plan describes.
+using Write = std::function<void(File&, const Progress&)>;
+
+/// A file that `write` fills, which keeps what it writes from.
 class PendingPlan final : public PendingCheckpoint {
  public:
-  PendingPlan(Plan plan, const std::string& path, const SaveOptions& options)
-      : plan_(std::move(plan)), threads_(options.threads) {
+  PendingPlan(std::uint64_t size, const std::string& path, const SaveOptions& options, Write write)
+      : size_(size), threads_(options.threads), write_(std::move(write)) {
     Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
     file_ = fs.begin_publish(path, {.durable = options.durable,
-                                    .size = plan_.file_size,
-                                    .write_path = write_path(options, plan_.file_size),
+                                    .size = size,
+                                    .write_path = write_path(options, size),
                                     .replace_link = options.replace_link});
   }
 
   void write(const Progress& on_progress) override {
-    explained([&] { write_plan(plan_, file_->file(), on_progress); });
+    explained([&] { write_(file_->file(), on_progress); });
   }
   void sync() override {
     explained([&] { file_->sync(); });
@@ -63,7 +65,7 @@ class PendingPlan final : public PendingCheckpoint {
     });
   }
   void publish() override { file_->commit(); }
-  std::uint64_t size() const noexcept override { return plan_.file_size; }
+  std::uint64_t size() const noexcept override { return size_; }
 
  private:
   /// Errors of the hidden file are told as errors of the one that it was to become.
@@ -76,24 +78,38 @@ class PendingPlan final : public PendingCheckpoint {
     }
   }
 
-  Plan plan_;
+  std::uint64_t size_;
   unsigned threads_;
+  Write write_;
   std::unique_ptr<PendingFile> file_;
 };
+
+CommitSteps steps_of(const SaveOptions& options) {
+  return {.durable = options.durable, .read_back = options.read_back};
+}
 
 }  // namespace
 
 std::unique_ptr<PendingCheckpoint> begin_plan(Plan plan, const std::string& path, const SaveOptions& options) {
-  return std::make_unique<PendingPlan>(std::move(plan), path, options);
+  const std::uint64_t size = plan.file_size;
+  auto write = [plan = std::move(plan)](File& file, const Progress& on_progress) mutable {
+    write_plan(plan, file, on_progress);
+  };
+  return std::make_unique<PendingPlan>(size, path, options, std::move(write));
+}
+
+void publish_plan(const Plan& plan, const std::string& path, const SaveOptions& options,
+                  const std::function<void(File&)>& write) {
+  PendingPlan pending(plan.file_size, path, options, [&](File& file, const Progress&) { write(file); });
+  commit(pending, steps_of(options));
 }
 
 void save_plan(Plan plan, const std::string& path, const SaveOptions& options, const Progress& on_progress,
                const std::function<void()>& before_commit) {
-  const auto pending = begin_plan(std::move(plan), path, options);
-  commit(*pending, {.durable = options.durable,
-                    .read_back = options.read_back,
-                    .before_commit = before_commit,
-                    .on_progress = on_progress});
+  CommitSteps steps = steps_of(options);
+  steps.before_commit = before_commit;
+  steps.on_progress = on_progress;
+  commit(*begin_plan(std::move(plan), path, options), steps);
 }
 
 void stream_plan(Plan plan, const std::function<void(Bytes)>& write) {

@@ -12,7 +12,7 @@ namespace {
 
 // Large enough that a system call costs nothing beside its bytes, small enough to stay in the L2 cache between the CRC
 // and the write.
-constexpr std::uint64_t kBlock = std::uint64_t{1} << 20;
+constexpr std::uint64_t kBlock = BlockCrcs::kBlock;
 // Extents below this size are gathered; larger ones that lie in memory are written from where they are.
 constexpr std::uint64_t kGathered = std::uint64_t{64} << 10;
 
@@ -61,9 +61,19 @@ class PlanWriter {
         reader != nullptr ? reader->read(block) : storage.read(done, block);
         crc = crc32(block, crc);
       }
+      note_block(extent.index, done / kBlock, crc);
       done += size;
     }
     crcs_[extent.index] = crc;
+  }
+
+  // The CRC of a payload up to the end of its block `i`.
+  void note_block(std::uint64_t payload, std::uint64_t i, std::uint32_t crc) {
+    const BlockCrcs& blocks = plan_.blocks;
+    if (payload >= blocks.first.size() || blocks.first[payload] == BlockCrcs::kNone) return;
+    const auto number = std::int64_t{crc};
+    std::memcpy(blocks.table->mutable_bytes().data() + (blocks.first[payload] + i) * sizeof(number), &number,
+                sizeof(number));
   }
 
   void write(Bytes bytes) {

@@ -12,4 +12,8 @@ namespace torchkeep {
 /// cache; the literals of `plan` receive them. `on_progress` is told after each block.
 void write_plan(Plan& plan, File& file, const Progress& on_progress = {});
 
+/// Publishes the file that `write` writes, which is the plan's, under the options of save().
+void publish_plan(const Plan& plan, const std::string& path, const SaveOptions& options,
+                  const std::function<void(File&)>& write);
+
 }  // namespace torchkeep

@@ -270,11 +270,18 @@ class PosixFs final : public Fs {
   }
 
   void rename(const std::string& from, const std::string& to) override {
-    if (::rename(native(from), native(to)) != 0) fail(errno, fmt::format("rename '{}' to this name", from), to);
+    if (::rename(native(from), native(to)) == 0) return;
+    // POSIX lets a system choose between the two names for a folder that is not empty.
+    fail(errno == EEXIST ? ENOTEMPTY : errno, fmt::format("rename '{}' to this name", from), to);
   }
 
   void remove(const std::string& path) override {
     if (::unlink(native(path)) != 0) fail(errno, "remove the file", path);
+  }
+
+  void remove_directory(const std::string& path) override {
+    if (::rmdir(native(path)) == 0) return;
+    fail(errno == EEXIST ? ENOTEMPTY : errno, "remove the folder", path);
   }
 
   void sync_directory(const std::string& path) override {

@@ -106,9 +106,11 @@ class Comparison {
     if (a.dtype != b.dtype || a.sizes != b.sizes || a.strides != b.strides || a.storage_offset != b.storage_offset)
       return false;
     if (a.requires_grad != b.requires_grad || a.is_parameter != b.is_parameter) return false;
-    if (a.is_conj != b.is_conj || a.is_neg != b.is_neg) return false;
+    if (a.is_conj != b.is_conj || a.is_neg != b.is_neg || !same_place(a.shard.get(), b.shard.get())) return false;
     return same_storage(*a.storage, *b.storage) && same_quantizer(a.quantizer.get(), b.quantizer.get());
   }
+
+  static bool same_place(const Shard* a, const Shard* b) { return a == nullptr || b == nullptr ? a == b : *a == *b; }
 
   bool same_storage(const Storage& a, const Storage& b) {
     const auto met = storages_.meet(a.identity(), b.identity());

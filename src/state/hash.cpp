@@ -265,6 +265,11 @@ class TreeHash {
       sha_.number(static_cast<std::uint8_t>(flag));
     }
     sha_.add(elements);
+    if (tensor.shard != nullptr) {
+      sha_.text("shard");
+      add_sizes(tensor.shard->global);
+      add_sizes(tensor.shard->offset);
+    }
     const Quantizer* quantizer = tensor.quantizer.get();
     sha_.number(static_cast<std::uint8_t>(quantizer != nullptr));
     if (quantizer == nullptr) return;

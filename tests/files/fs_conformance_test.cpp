@@ -214,6 +214,38 @@ TEST_P(EveryFs, RenameMovesBetweenFolders) {
   EXPECT_EQ(fs().list(path("")), std::vector<std::string>{"d"});
 }
 
+TEST_P(EveryFs, RenameMovesAFolderWithWhatIsInIt) {
+  fs().make_directory(path("d"));
+  add("d/a", "text");
+  fs().rename(path("d"), path("e"));
+  EXPECT_EQ(text("e/a"), "text");
+  EXPECT_FALSE(fs().status(path("d")));
+}
+
+TEST_P(EveryFs, AFolderReplacesNothingButAnEmptyFolder) {
+  for (const char* const name : {"d", "full", "empty"}) fs().make_directory(path(name));
+  add("d/a", "text");
+  add("full/b", "kept");
+  add("file", "kept");
+  EXPECT_EQ(system_error([&] { fs().rename(path("d"), path("full")); }), ENOTEMPTY);
+  EXPECT_EQ(system_error([&] { fs().rename(path("d"), path("file")); }), ENOTDIR);
+  EXPECT_EQ(text("full/b"), "kept");
+  EXPECT_EQ(text("file"), "kept");
+  fs().rename(path("d"), path("empty"));
+  EXPECT_EQ(text("empty/a"), "text");
+}
+
+TEST_P(EveryFs, RemoveDirectoryRemovesAnEmptyFolderOnly) {
+  fs().make_directory(path("d"));
+  add("d/a", "text");
+  EXPECT_EQ(system_error([&] { fs().remove_directory(path("d")); }), ENOTEMPTY);
+  EXPECT_EQ(system_error([&] { fs().remove_directory(path("d/a")); }), ENOTDIR);
+  fs().remove(path("d/a"));
+  fs().remove_directory(path("d"));
+  EXPECT_FALSE(fs().status(path("d")));
+  EXPECT_EQ(system_error([&] { fs().remove_directory(path("d")); }), ENOENT);
+}
+
 TEST_P(EveryFs, RemovesALinkNotItsTarget) {
   add("target", "text");
   ground().add_link("link", "target");

@@ -14,12 +14,14 @@ LAYERS = {
     "shard": {"base"},
     "state": {"base"},
     "files": {"base"},
+    "peers": {"base", "files"},
     "format": {"base", "shard", "state"},
     "schedule": {"base", "state"},
     "data": {"base", "state"},
     "checkpoint": {"base", "shard", "state", "files", "format"},
-    "run": {"base", "shard", "state", "files", "format", "schedule", "data", "checkpoint"},
-    "torch": {"base", "shard", "state", "files", "format", "schedule", "data", "checkpoint", "run"},
+    "ranks": {"base", "files", "peers"},
+    "run": {"base", "shard", "state", "files", "peers", "format", "schedule", "data", "checkpoint", "ranks"},
+    "torch": {"base", "shard", "state", "files", "peers", "format", "schedule", "data", "checkpoint", "ranks", "run"},
 }
 
 FOLDERS = ("include", "src", "tests", "examples", "demo", "tools", "cmake", "cli", "python", "fuzz", "bench", ".ci")
@@ -35,7 +37,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 # Calls that change which bytes a name stands for, or make them durable. A member call (fs.rename) is the seam itself.
 DURABILITY_CALL = re.compile(
     r"(?<![\w.>])((?:::|std::|std::filesystem::)?"
-    r"(?:renameat2?|rename|fsync|fdatasync|syncfs|sync_file_range|unlinkat|unlink))\s*\(")
+    r"(?:renameat2?|rename|fsync|fdatasync|syncfs|sync_file_range|unlinkat|unlink|rmdir))\s*\(")
 # The seam: where these calls are declared as members, and where they are made.
 SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/posix_fs.cpp", "python/src/watched_fs.h", "python/src/source.cpp")
 # Who knows how a checkpoint of a run is called, and renames it.

@@ -17,7 +17,16 @@ bool is_sync(const DiskEvent& event) {
 
 /// What `sync` puts on stable storage.
 bool settles(const DiskEvent& sync, const DiskEvent& event) {
-  return sync.node == event.node && (sync.kind == Kind::sync) == (event.kind == Kind::write);
+  if (sync.node != event.node) return false;
+  if (sync.kind == Kind::sync) return event.kind == Kind::write && sync.client == event.client;
+  if (event.kind == Kind::write) return false;
+  return sync.client == event.client || event.kind == Kind::rename;
+}
+
+/// Whether an earlier event is one without which this rename could not be: what was renamed came under its name.
+bool is_before_rename(const DiskEvent& event, const DiskEvent& rename) {
+  return rename.kind == Kind::rename && event.node == rename.node && event.target == rename.target &&
+         (event.kind == Kind::link || event.kind == Kind::rename);
 }
 
 void apply_fate(const Fate& fate, const DiskEvent& event, Disk& disk) {
@@ -167,10 +176,21 @@ class Replay final {
   }
 
   void settle(const DiskEvent& sync) {
-    for (const Pending& one : pending_) {
-      if (settles(sync, *one.event)) apply(*one.event, stable_);
+    std::vector<bool> settled(pending_.size());
+    for (std::size_t i = pending_.size(); i-- > 0;) {
+      settled[i] = settles(sync, *pending_[i].event);
+      for (std::size_t later = i + 1; later < pending_.size() && !settled[i]; ++later) {
+        settled[i] = settled[later] && is_before_rename(*pending_[i].event, *pending_[later].event);
+      }
     }
-    std::erase_if(pending_, [&](const Pending& one) { return settles(sync, *one.event); });
+    std::vector<Pending> left;
+    for (std::size_t i = 0; i < pending_.size(); ++i) {
+      if (settled[i])
+        apply(*pending_[i].event, stable_);
+      else
+        left.push_back(pending_[i]);
+    }
+    pending_ = std::move(left);
     // Nodes without a name stay while an event may still give them one.
     std::vector<NodeId> keep;
     for (const Pending& one : pending_) keep.insert(keep.end(), {one.event->node, one.event->target});

@@ -7,6 +7,8 @@
 //  - a link, unlink or rename in a folder is on stable storage after the next sync_directory of that folder. Before, it
 //    is there or not, each on its own; a rename within one folder is never half done, between folders it may be;
 //  - syncing a file says nothing about its name, syncing a folder nothing about the files in it or its own name;
+//  - of what several clients of a network file system do (act_as), a sync covers what its own client did, and the
+//    renames of others, which it sees;
 //  - a kill of the process loses nothing that was done, but may cut the write that was under way.
 #pragma once
 
@@ -57,6 +59,8 @@ class CrashFs final {
 
   /// The file system to work on. Safe to use from several threads.
   Fs& fs() noexcept { return memory_; }
+  /// See MemoryFs::act_as().
+  void act_as(int client) { memory_.act_as(client); }
   /// Notes that from here on the caller was told `what` (a number that grows: "checkpoint 3 is safe").
   void acknowledge(int what);
 

@@ -121,6 +121,10 @@ void FaultFs::rename(const std::string& from, const std::string& to) {
   pass("rename " + from + " ->", to, [&] { inner_.rename(from, to); });
 }
 
+void FaultFs::remove_directory(const std::string& path) {
+  pass("remove folder", path, [&] { inner_.remove_directory(path); });
+}
+
 void FaultFs::remove(const std::string& path) {
   pass("remove", path, [&] { inner_.remove(path); });
 }

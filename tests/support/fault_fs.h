@@ -47,6 +47,7 @@ class FaultFs : public Fs {
   std::unique_ptr<ReadAt> open_read(const std::string& path) override;
   void rename(const std::string& from, const std::string& to) override;
   void remove(const std::string& path) override;
+  void remove_directory(const std::string& path) override;
   void sync_directory(const std::string& path) override;
   bool make_directory(const std::string& path) override;
   std::vector<std::string> list(const std::string& path) override;

@@ -35,6 +35,14 @@ std::deque<std::string> split(const std::string& path) {
   return parts;
 }
 
+/// What keeps `source` from replacing `target`; 0 when nothing does.
+int rename_obstacle(const Node& source, const Node& target) {
+  const bool folder = source.kind == Node::Kind::folder;
+  if (target.kind != Node::Kind::folder) return folder ? ENOTDIR : 0;
+  if (!folder) return EISDIR;
+  return target.entries.empty() ? 0 : ENOTEMPTY;
+}
+
 Node made(Node::Kind kind, unsigned mode) {
   Node node;
   node.kind = kind;
@@ -149,6 +157,11 @@ void MemoryFs::observe(std::function<void(const DiskEvent&)> observer) {
   observer_ = std::move(observer);
 }
 
+void MemoryFs::act_as(int client) {
+  const std::lock_guard guard(mutex_);
+  client_ = client;
+}
+
 MemoryFs::Place MemoryFs::find(const std::string& path, bool follow_last, const char* action) const {
   if (path.empty()) fail(ENOENT, action, path);
   std::deque<std::string> parts = split(path);
@@ -194,6 +207,7 @@ NodeId MemoryFs::find_folder(const std::string& path, const char* action) const 
 
 void MemoryFs::change(DiskEvent event) {
   const std::lock_guard guard(mutex_);
+  event.client = client_;
   apply(event, disk_);
   if (observer_) observer_(event);
 }
@@ -273,8 +287,8 @@ void MemoryFs::rename(const std::string& from, const std::string& to) {
   const Place target = find(to, false, "rename a file to this name");
   if (source.node == 0) fail(ENOENT, "rename the file", from);
   if (source.node == target.node) return;
-  const bool folder_there = target.node != 0 && disk_.nodes.at(target.node).kind == Node::Kind::folder;
-  if (folder_there) fail(EISDIR, "rename a file to this name", to);
+  const int obstacle = target.node == 0 ? 0 : rename_obstacle(disk_.nodes.at(source.node), disk_.nodes.at(target.node));
+  if (obstacle != 0) fail(obstacle, "rename to this name", to);
   DiskEvent event;
   event.kind = source.folder == target.folder ? DiskEvent::Kind::rename : DiskEvent::Kind::link;
   event.node = target.folder;
@@ -297,6 +311,20 @@ void MemoryFs::remove(const std::string& path) {
   const Place place = find(path, false, "remove the file");
   if (place.node == 0) fail(ENOENT, "remove the file", path);
   if (disk_.nodes.at(place.node).kind == Node::Kind::folder) fail(EISDIR, "remove the file", path);
+  DiskEvent event;
+  event.kind = DiskEvent::Kind::unlink;
+  event.node = place.folder;
+  event.name = place.name;
+  change(std::move(event));
+}
+
+void MemoryFs::remove_directory(const std::string& path) {
+  const std::lock_guard guard(mutex_);
+  const Place place = find(path, false, "remove the folder");
+  if (place.node == 0) fail(ENOENT, "remove the folder", path);
+  const Node& node = disk_.nodes.at(place.node);
+  if (node.kind != Node::Kind::folder) fail(ENOTDIR, "remove the folder", path);
+  if (!node.entries.empty()) fail(ENOTEMPTY, "remove the folder", path);
   DiskEvent event;
   event.kind = DiskEvent::Kind::unlink;
   event.node = place.folder;

@@ -52,6 +52,7 @@ struct DiskEvent {
   Node created;  ///< of `link`: what `target` is, without data and entries
   std::uint64_t offset = 0;
   std::string bytes;
+  int client = 0;  ///< of a network file system, that did it: see MemoryFs::act_as()
 };
 
 /// Makes the change (syncs change nothing).
@@ -77,6 +78,9 @@ class MemoryFs final : public Fs {
   Disk disk() const;
   /// Calls `observer` for every change and sync from now on, in their order.
   void observe(std::function<void(const DiskEvent&)> observer);
+  /// What follows is done by this client of a network file system. A sync of one promises nothing about what others
+  /// did.
+  void act_as(int client);
   /// Creates the symbolic link `path` to `target`.
   void add_link(const std::string& path, const std::string& target);
 
@@ -85,6 +89,7 @@ class MemoryFs final : public Fs {
   std::unique_ptr<ReadAt> open_read(const std::string& path) override;
   void rename(const std::string& from, const std::string& to) override;
   void remove(const std::string& path) override;
+  void remove_directory(const std::string& path) override;
   void sync_directory(const std::string& path) override;
   bool make_directory(const std::string& path) override;
   std::vector<std::string> list(const std::string& path) override;
@@ -117,6 +122,7 @@ class MemoryFs final : public Fs {
   MemoryFsSettings settings_;
   std::function<void(const DiskEvent&)> observer_;
   std::map<NodeId, std::string> locks_;
+  int client_ = 0;
 };
 
 }  // namespace torchkeep::testing

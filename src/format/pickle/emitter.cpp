@@ -36,6 +36,15 @@ constexpr std::string_view kNames[] = {
     "torch\nper_channel_affine\n",
     "torch\nper_channel_symmetric\n",
     "torch\nper_channel_affine_float_qparams\n",
+    "torch.distributed.checkpoint.metadata\nMetadata\n",
+    "torch.distributed.checkpoint.metadata\nTensorStorageMetadata\n",
+    "torch.distributed.checkpoint.metadata\nTensorProperties\n",
+    "torch.distributed.checkpoint.metadata\n_MEM_FORMAT_ENCODING\n",
+    "torch.distributed.checkpoint.metadata\nChunkStorageMetadata\n",
+    "torch.distributed.checkpoint.metadata\nBytesStorageMetadata\n",
+    "torch.distributed.checkpoint.metadata\nMetadataIndex\n",
+    "torch.distributed.checkpoint.filesystem\n_StorageInfo\n",
+    "torch.distributed.checkpoint.metadata\nStorageMeta\n",
 };
 static_assert(std::size(kNames) == static_cast<std::size_t>(Name::count));
 

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -42,6 +43,15 @@ enum class Name : std::uint8_t {
   per_channel_affine,
   per_channel_symmetric,
   per_channel_affine_float_qparams,
+  dcp_metadata,
+  dcp_tensor_metadata,
+  dcp_properties,
+  dcp_memory_format,
+  dcp_chunk,
+  dcp_bytes_metadata,
+  dcp_index,
+  dcp_storage_info,
+  dcp_storage_meta,
   count,
 };
 
@@ -84,6 +94,15 @@ class Emitter {
   /// Remembers the value on top of the stack; its number in the memo.
   std::uint32_t put();
   void get(std::uint32_t number);
+
+  /// Hands the bytes that wait to `write` and forgets them, for those who write a long pickle piece by piece.
+  template <class Write>
+  void flush(const Write& write) {
+    write(std::as_bytes(std::span(out_)));
+    out_.clear();
+  }
+  /// Bytes that wait.
+  std::size_t pending() const noexcept { return out_.size(); }
 
   std::string finish() && {
     op(Op::stop);

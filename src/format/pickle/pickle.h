@@ -29,8 +29,8 @@ struct Pickled {
 };
 
 /// Writes `value` as torch.save pickles it (protocol 2). Throws Error (unsupported) with the key path for what
-/// PyTorch's safe loader does not read back as it was.
-Pickled write(const Value& value);
+/// PyTorch's safe loader does not read back as it was. Storages count from `first_number` on.
+Pickled write(const Value& value, std::uint32_t first_number = 0);
 
 /// What a pickle says about a storage: the fields of its persistent id.
 struct StorageReference {

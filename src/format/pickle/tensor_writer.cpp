@@ -68,6 +68,11 @@ TensorWriter::Form TensorWriter::prepare(const Tensor& tensor) {
   } catch (const Error& error) {
     fail(error.message());
   }
+  if (tensor.shard != nullptr) {
+    fail(
+        "a part of a tensor that is spread over ranks: a file of its own has no place for the whole; save the state as "
+        "a folder of all ranks");
+  }
   const DTypeInfo& row = info(tensor.dtype);
   if ((row.kind == DTypeClass::quantized) != (tensor.quantizer != nullptr)) {
     fail(fmt::format("a {} tensor {} a quantizer", row.name, tensor.quantizer ? "with" : "without"));
@@ -123,7 +128,7 @@ void TensorWriter::arguments(const Tensor& tensor, bool requires_grad, Form form
 // ('storage', class, key, location, number of elements)
 void TensorWriter::persistent_id(const Tensor& tensor, Form form) {
   char key[16];
-  const char* end = std::to_chars(key, key + sizeof(key), form.number).ptr;
+  const char* end = std::to_chars(key, key + sizeof(key), first_number_ + form.number).ptr;
   out_.op(Op::mark);
   out_.storage_word();
   if (form.is_v3)

@@ -15,7 +15,8 @@ namespace torchkeep::pickle {
 /// Errors it throws name no key; the caller knows where the tensor stands.
 class TensorWriter {
  public:
-  explicit TensorWriter(Emitter& out) : out_(out) {}
+  /// Storages count from `first_number` on.
+  TensorWriter(Emitter& out, std::uint32_t first_number) : out_(out), first_number_(first_number) {}
 
   /// A torch.Tensor, whatever tensor.is_parameter says.
   void tensor(const Tensor& tensor, bool requires_grad);
@@ -41,6 +42,7 @@ class TensorWriter {
   void quantizer(const Quantizer& quantizer);
 
   Emitter& out_;
+  std::uint32_t first_number_;
   AddressMemo numbers_;  // by Storage::identity()
   std::vector<NumberedStorage> storages_;
   std::vector<std::optional<DType>> dtypes_;  // of the class each was first written under; none: UntypedStorage

@@ -20,6 +20,8 @@ constexpr std::size_t kBatch = 1000;  // items per MARK, as CPython
 
 class Writer {
  public:
+  explicit Writer(std::uint32_t first_number) : tensors_(out_, first_number) {}
+
   Pickled run(const Value& root) {
     try {
       write(root);
@@ -60,7 +62,7 @@ class Writer {
   std::deque<Frame> frames_;                                 // a deque: frames point to the attributes of others
   AddressMemo objects_;                                      // by Value::id()
   std::unordered_map<std::uint64_t, std::uint32_t> labels_;  // in the memo, by Value::label()
-  TensorWriter tensors_{out_};
+  TensorWriter tensors_;
 };
 
 [[noreturn]] void fail(std::string message) {
@@ -407,8 +409,8 @@ void Writer::nested(const NestedTensor& tensor) {
 
 }  // namespace
 
-Pickled write(const Value& value) {
-  return Writer().run(value);
+Pickled write(const Value& value, std::uint32_t first_number) {
+  return Writer(first_number).run(value);
 }
 
 }  // namespace torchkeep::pickle

@@ -164,6 +164,7 @@ std::string safetensors_obstacle(const Tensor& tensor) {
     return fmt::format("{} is not a dtype of the format", to_string(tensor.dtype));
   }
   if (tensor.is_conj || tensor.is_neg) return "it is conjugated or negated lazily";
+  if (tensor.shard != nullptr) return "it is a part of a tensor that is spread over ranks";
   if (tensor.is_meta()) return "it is on the meta device and has no bytes";
   if (tensor.dtype == DType::float4_e2m1fn_x2 && tensor.sizes.empty()) return "a scalar of two 4-bit numbers";
   return {};

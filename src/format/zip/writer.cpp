@@ -66,7 +66,7 @@ Writer::Entry Writer::begin(std::string_view name, std::uint64_t size) {
   const std::size_t name_size = root_.size() + name.size();
   if (name_size > 0xffff) throw Error(Code::invalid_argument, fmt::format("a zip record name of {} bytes", name_size));
   std::string& out = plan_.literals;
-  const Entry entry{plan_.file_size, size, out.size(), 0, kNoPayload};
+  const Entry entry{plan_.file_size, size, out.size(), 0, kNoPayload, false};
   const std::uint64_t extra_size = 4 + (entry.has_zip64() ? 4 + entry.zip64_size() : 0);
   const std::uint64_t beyond = (entry.offset + kLocalSize + name_size + extra_size) % alignment_;
   const std::uint64_t padding = beyond == 0 ? 0 : alignment_ - beyond;
@@ -97,8 +97,10 @@ void Writer::add(std::string_view name, std::string_view bytes) {
   end(entry);
 }
 
-void Writer::add(std::string_view name, StoragePtr payload, std::uint64_t nbytes) {
+std::uint64_t Writer::add(std::string_view name, StoragePtr payload, std::uint64_t nbytes) {
   Entry entry = begin(name, nbytes);
+  entry.is_storage = true;
+  const std::uint64_t offset = plan_.file_size;
   if (nbytes != 0) {
     entry.payload = static_cast<std::uint32_t>(plan_.payloads.size());
     plan_.payloads.push_back(std::move(payload));
@@ -106,6 +108,7 @@ void Writer::add(std::string_view name, StoragePtr payload, std::uint64_t nbytes
     plan_.file_size += nbytes;
   }
   end(entry);
+  return offset;
 }
 
 // What stands behind the payload.
@@ -148,16 +151,43 @@ void Writer::write_central(const Entry& entry) {
 }
 
 Plan Writer::finish() && {
-  const std::size_t first = plan_.literals.size();
-  for (const Entry& entry : entries_) write_central(entry);
-  write_end_records(plan_.file_size, plan_.literals.size() - first);
-  extend_literal(first);
+  write_directory(entries_, 0);
   return std::move(plan_);
 }
 
-void Writer::write_end_records(std::uint64_t directory_offset, std::uint64_t directory_size) {
+void Writer::begin_inner(std::uint64_t alignment) {
+  const std::uint64_t beyond = plan_.file_size % alignment;
+  if (beyond != 0) {
+    const std::size_t first = plan_.literals.size();
+    plan_.literals.append(static_cast<std::size_t>(alignment - beyond), '\0');
+    extend_literal(first);
+  }
+  inner_begin_ = plan_.file_size;
+  outer_ = std::exchange(entries_, {});
+}
+
+ByteRange Writer::end_inner() {
+  write_directory(entries_, inner_begin_);
+  for (const Entry& entry : entries_) {
+    if (entry.is_storage) outer_.push_back(entry);
+  }
+  entries_ = std::exchange(outer_, {});
+  return {inner_begin_, plan_.file_size - inner_begin_};
+}
+
+// The directory of a zip that begins at `begin`, from which offsets in it count.
+void Writer::write_directory(std::span<const Entry> entries, std::uint64_t begin) {
+  const std::size_t first = plan_.literals.size();
+  for (Entry entry : entries) {
+    entry.offset -= begin;
+    write_central(entry);
+  }
+  write_end_records(entries.size(), plan_.file_size - begin, plan_.literals.size() - first);
+  extend_literal(first);
+}
+
+void Writer::write_end_records(std::uint64_t count, std::uint64_t directory_offset, std::uint64_t directory_size) {
   std::string& out = plan_.literals;
-  const std::uint64_t count = entries_.size();
   Fields<kEnd64Size> end64;
   end64.set(0, kEnd64Signature).set(4, std::uint64_t{kEnd64Size - 12});
   end64.set(12, std::uint16_t{0x031e}).set(14, std::uint16_t{0x002d});

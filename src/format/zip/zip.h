@@ -13,6 +13,7 @@
 #include <torchkeep/base/memory.h>
 #include <torchkeep/format/plan.h>
 #include <torchkeep/format/pt.h>
+#include <torchkeep/state/tensor.h>
 
 namespace torchkeep::zip {
 
@@ -23,10 +24,21 @@ class Writer {
   explicit Writer(std::string root, std::uint64_t alignment = 64);
   /// A record whose bytes are at hand.
   void add(std::string_view name, std::string_view bytes);
-  /// A record whose bytes are a storage's, of which there are `nbytes`.
-  void add(std::string_view name, StoragePtr payload, std::uint64_t nbytes);
+  /// A record whose bytes are a storage's, of which there are `nbytes`. Returns where they begin in the file.
+  std::uint64_t add(std::string_view name, StoragePtr payload, std::uint64_t nbytes);
   /// Asks for memory for this many records and literal bytes (headers, directory and records at hand) at once.
   void reserve(std::size_t records, std::size_t literal_bytes);
+  /// What is added from here on belongs to a zip of its own, which begins at the next multiple of `alignment` (zeros
+  /// fill the gap) and lies inside this one.
+  void begin_inner(std::uint64_t alignment);
+  /// Where payloads begin from here on.
+  void set_alignment(std::uint64_t alignment) { alignment_ = alignment; }
+  /// Writes the directory of the inner zip; its records that are payloads are records of this zip too. Its place.
+  ByteRange end_inner();
+  /// Bytes so far.
+  std::uint64_t size() const noexcept { return plan_.file_size; }
+  /// Payloads so far.
+  std::size_t payloads() const noexcept { return plan_.payloads.size(); }
   /// Writes the directory. Call once, last.
   Plan finish() &&;
 
@@ -38,6 +50,7 @@ class Writer {
     std::uint64_t literal;  // where its local header lies in Plan::literals, and with it the name
     std::uint32_t crc;
     std::uint32_t payload;  // whose CRC it is; kNoPayload: `crc` is known
+    bool is_storage = false;
 
     bool has_big_size() const noexcept;
     bool has_big_offset() const noexcept;
@@ -50,14 +63,17 @@ class Writer {
   Entry begin(std::string_view name, std::uint64_t size);
   void end(const Entry& entry);
   void write_descriptor(const Entry& entry);
+  void write_directory(std::span<const Entry> entries, std::uint64_t begin);
   void write_central(const Entry& entry);
-  void write_end_records(std::uint64_t directory_offset, std::uint64_t directory_size);
+  void write_end_records(std::uint64_t count, std::uint64_t directory_offset, std::uint64_t directory_size);
   void extend_literal(std::size_t first);
 
   Plan plan_;
   std::string root_;
   std::uint64_t alignment_;
   std::vector<Entry> entries_;
+  std::vector<Entry> outer_;  // while an inner zip is written: the entries of the outer one
+  std::uint64_t inner_begin_ = 0;
 };
 
 /// A record of the directory. What its local header says is checked when its bytes are first wanted.

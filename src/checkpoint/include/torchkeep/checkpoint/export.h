@@ -14,6 +14,8 @@
 
 namespace torchkeep {
 
+using WriteProgress = Progress;
+
 /// Begins the file that `plan` describes under a hidden name beside `path`: step 1 of the commit protocol, whose others
 /// are commit(). `compact_views` means nothing here. Throws what save() throws, but for the layout.
 std::unique_ptr<PendingCheckpoint> begin_plan(Plan plan, const std::string& path, const SaveOptions& options = {});

@@ -149,10 +149,13 @@ class Fs {
   virtual std::unique_ptr<File> open_write(const std::string& path) = 0;
   /// An existing file to read.
   virtual std::unique_ptr<ReadAt> open_read(const std::string& path) = 0;
-  /// Moves a file to another name of the same file system, atomically replacing what is there. A link is not followed.
+  /// Moves a file or folder to another name of the same file system, atomically replacing what is there. A link is not
+  /// followed. A folder replaces nothing but an empty folder (system error ENOTEMPTY, ENOTDIR over a file).
   virtual void rename(const std::string& from, const std::string& to) = 0;
   /// Removes a file or a link, not a folder.
   virtual void remove(const std::string& path) = 0;
+  /// Removes an empty folder (system error ENOTEMPTY where it is not empty).
+  virtual void remove_directory(const std::string& path) = 0;
   /// Returns when all entries made, renamed and removed in this folder are on stable storage. Nothing where the file
   /// system cannot sync a folder.
   virtual void sync_directory(const std::string& path) = 0;

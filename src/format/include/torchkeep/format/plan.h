@@ -16,6 +16,17 @@ struct CrcPatch {
   std::uint32_t payload;         ///< index into Plan::payloads
 };
 
+/// CRC-32s of the first MiB of a payload, of its first two MiB, and so on to its end, so that each MiB can be checked
+/// by itself: the CRC of its bytes that continues from the number before it is the next number.
+struct BlockCrcs {
+  static constexpr std::uint64_t kBlock = std::uint64_t{1} << 20;
+  static constexpr std::uint64_t kNone = ~std::uint64_t{0};
+
+  /// int64 each; filled in while the payloads are written, and itself one of the payloads behind them. Null: none.
+  std::shared_ptr<OwnedStorage> table;
+  std::vector<std::uint64_t> first;  ///< by payload: which number is that of its first MiB; kNone
+};
+
 /// One run of bytes of the file: literal bytes of the plan, or the bytes of a payload.
 struct Extent {
   std::uint64_t file_offset;
@@ -33,6 +44,7 @@ struct Plan {
   std::vector<CrcPatch> patches;     ///< ascending by literal_offset
   std::vector<StoragePtr> payloads;  ///< in file order
   std::uint64_t file_size = 0;
+  BlockCrcs blocks = {};
 };
 
 }  // namespace torchkeep

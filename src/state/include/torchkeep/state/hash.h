@@ -43,7 +43,8 @@ struct HashOptions {
 /// complement, and a part is its 32-byte digest. Content by kind: str, bytes: the text. float: 8 bytes; complex: 16.
 /// Sequences: number of elements (u64), the elements. Mappings: number of entries, then key and value of each. dtype,
 /// device: the name. Tensor: the dtype's name, number of dimensions (u64), sizes (u64 each), requires_grad, Parameter,
-/// conj, neg (a bool each), the digest of the elements, then a bool for the quantizer and its fields, in the order of
+/// conj, neg (a bool each), the digest of the elements, of a part of a tensor over ranks the text "shard", global sizes
+/// and offsets (as above), then a bool for the quantizer and its fields, in the order of
 /// the struct (for scales and zero_points a bool and the digest of the elements). Sparse tensor: layout, sizes (as
 /// above), is_coalesced (0, 1, or 2 for unknown), the parts. Nested tensor: 4 (u64), the parts. Object: module, name,
 /// form (one byte), number of list items, number of dict items, then args, kwargs, state, list items, keys and values.

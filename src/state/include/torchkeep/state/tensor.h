@@ -30,6 +30,16 @@ struct Quantizer {
   std::int64_t axis = 0;                      ///< per channel
 };
 
+/// The place of a tensor in a larger one, of which other ranks have the rest. As many numbers in each as the tensor has
+/// dimensions; the tensor itself is what lies from `offset` on.
+struct Shard {
+  std::vector<std::int64_t> global;  ///< sizes of the whole tensor
+  std::vector<std::int64_t> offset;  ///< of the first element of this part
+  /// Ranks that hold the same elements of the whole, in ascending order and this one among them; empty: this one alone.
+  std::vector<std::int64_t> replicas = {};
+  bool operator==(const Shard&) const = default;
+};
+
 /// Bytes [begin, begin + size) of a storage, all of them inside it.
 struct ByteRange {
   std::uint64_t begin = 0;
@@ -49,6 +59,8 @@ struct Tensor {
   bool is_conj = false;       ///< lazy conjugate bit
   bool is_neg = false;        ///< lazy negation bit
   std::shared_ptr<const Quantizer> quantizer;
+  /// Where it lies in a tensor that is spread over ranks; null: it is a whole tensor.
+  std::shared_ptr<const Shard> shard;
 
   /// A contiguous tensor over its own copy of `bytes` (row-major, little-endian).
   /// Throws Error (invalid_argument) unless bytes.size() is the product of `sizes` times the item size.
