@@ -77,11 +77,10 @@ std::uint64_t Target::write_folder(const Value& value, bool shows_progress) cons
   const StopSignals signals;
   ProgressLine progress(fmt::format("writing {}", printable(path_)), shows_progress);
   std::uint64_t nbytes = 0;
-  save_folder(value, path_, new_save_id(), {.save = {.consent = StopSignals::check}},
-              [&](std::uint64_t done, std::uint64_t total) {
-                StopSignals::check();
-                progress.update(done, nbytes = total);
-              });
+  save_folder(value, path_, new_save_id(), {}, [&](std::uint64_t done, std::uint64_t total) {
+    StopSignals::check();
+    progress.update(done, nbytes = total);
+  });
   return nbytes;
 }
 

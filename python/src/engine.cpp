@@ -148,19 +148,21 @@ std::vector<const void*> memory_of(const nb::object& tensors) {
 /// What _state.py has for an object of the user's: its methods, called from inside the engine.
 class Adapter {
  public:
-  Adapter(nb::object adapter, bool watches) : adapter_(share(std::move(adapter))), watches_(watches) {}
+  Adapter(nb::object adapter, bool watches, Shared copies)
+      : adapter_(share(std::move(adapter))), copies_(std::move(copies)), watches_(watches) {}
 
   bool is(const char* attribute) const { return nb::cast<bool>(handle().attr(attribute)); }
 
   Value capture() const {
     return in_python(Code::invalid_argument, [&] {
       const CollectionPause pause;
-      if (!watches_) return to_value(handle().attr("capture")());
+      const nb::object copies = nb::borrow(copies_.get());
+      if (!watches_) return to_value(handle().attr("capture")(), {.device_copies = copies});
       Watches watches;
       const auto tensors = nb::cast<nb::tuple>(handle().attr("watched")());
       watches.add(tensors[0], is("gated"));
       watches.remove(tensors[1]);
-      return to_value(handle().attr("capture")(), {.watches = &watches});
+      return to_value(handle().attr("capture")(), {.watches = &watches, .device_copies = copies});
     });
   }
   /// The identities of memory that changes outside of steps.
@@ -207,6 +209,7 @@ class Adapter {
     return change;
   }
   Shared adapter_;
+  Shared copies_;  ///< the run's device_copies()
   bool watches_;
 };
 
@@ -272,6 +275,7 @@ class PyEngine {
     options.while_waiting = look_for_signals;
     background_ = options.background && options.role == Role::writer;
     by_counters_ = options.proof == Proof::counters;
+    copies_ = share(device_copies(options.staging_limit));
     without_gil([&] { engine_ = std::make_unique<Engine>(directory, std::move(options)); });
   }
   ~PyEngine() { end(); }
@@ -280,7 +284,7 @@ class PyEngine {
 
   /// `gated` gives the parameters of what steps behind the gate; None: it does not.
   void track(const std::string& name, nb::object object, bool required, nb::object gated) {
-    const Adapter adapter(std::move(object), background_ && by_counters_);
+    const Adapter adapter(std::move(object), background_ && by_counters_, copies_);
     Tracked tracked{.capture = [adapter] { return adapter.capture(); },
                     .prepare = [adapter](const Value& state) { return adapter.prepare(state); },
                     .required = required,
@@ -304,9 +308,9 @@ class PyEngine {
   std::int64_t resume() {
     return in_turn([](Engine& engine) { return engine.resume(); });
   }
-  void finish_step(std::int64_t step, nb::handle metrics) {
+  void finish_step(std::int64_t step, nb::handle metrics, bool is_last) {
     const Value value = to_value(metrics);
-    in_turn([&](Engine& engine) { engine.finish_step(step, value); });
+    in_turn([&](Engine& engine) { engine.finish_step(step, value, is_last); });
   }
   bool save_now() {
     return in_turn([](Engine& engine) { return engine.save_now(); });
@@ -380,6 +384,7 @@ class PyEngine {
   WatchedFs fs_;
   bool background_ = false;
   bool by_counters_ = false;
+  Shared copies_;  ///< of devices' memory; used by one save after another
   TurnTaken taken_;
   std::unique_ptr<Engine> engine_;
 };
@@ -394,7 +399,7 @@ void bind_engine(nb::module_& module) {
       .def("gate", &PyEngine::gate, nb::arg("name"))
       .def("last_save", &PyEngine::last_save)
       .def("resume", &PyEngine::resume)
-      .def("finish_step", &PyEngine::finish_step, nb::arg("step"), nb::arg("metrics").none())
+      .def("finish_step", &PyEngine::finish_step, nb::arg("step"), nb::arg("metrics").none(), nb::arg("is_last"))
       .def("save_now", &PyEngine::save_now)
       .def("wait", &PyEngine::wait)
       .def("finish", &PyEngine::finish, nb::arg("complete"))

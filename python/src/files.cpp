@@ -27,7 +27,7 @@ void save_file(nb::handle object, nb::handle to, bool durable, bool read_back, n
   const std::string path = to_path(to);
   Value value;
   try {
-    value = to_value(object, {.stand_in = std::move(stand_in)});
+    value = to_value(object, {.stand_in = std::move(stand_in), .device_copies = device_copies()});
   } catch (const Error& error) {
     throw error.at({.file = path, .record = {}, .offset = {}, .key = {}});
   }
@@ -42,7 +42,7 @@ void save_to_stream(nb::handle object, nb::handle write, const std::string& name
                     nb::object stand_in) {
   Plan plan;
   try {
-    plan = plan_pt(to_value(object, {.stand_in = std::move(stand_in)}));
+    plan = plan_pt(to_value(object, {.stand_in = std::move(stand_in), .device_copies = device_copies()}));
   } catch (const Error& error) {
     throw error.at({.file = name, .record = {}, .offset = {}, .key = {}});
   }

@@ -224,7 +224,7 @@ class Builder {
         const nb::object counts = own(PyDict_New());
         fill(counts, frame.built);
         static PyObject* const type = collections_type("Counter");
-        return own(PyObject_CallOneArg(type, counts.ptr()));
+        return call(type, counts.ptr());
       }
       case Kind::opaque:
         return leaves_.opaque(frame.value, frame.object, frame.built);
@@ -247,7 +247,7 @@ class Builder {
   static nb::object tuple(const std::vector<nb::object>& elements) {
     nb::object tuple = own(PyTuple_New(static_cast<Py_ssize_t>(elements.size())));
     for (std::size_t i = 0; i < elements.size(); ++i)
-      PyTuple_SET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i), nb::object(elements[i]).release().ptr());
+      check(PyTuple_SetItem(tuple.ptr(), static_cast<Py_ssize_t>(i), nb::object(elements[i]).release().ptr()));
     return tuple;
   }
 

@@ -2,6 +2,8 @@
 // Texts, and references that outlive the GIL.
 #include "python.h"
 
+#include <dlfcn.h>
+
 #include <torchkeep/base/error.h>
 
 namespace torchkeep::python {
@@ -11,7 +13,7 @@ std::string to_text(PyObject* text) {
   if (const char* data = PyUnicode_AsUTF8AndSize(text, &size)) return {data, static_cast<std::size_t>(size)};
   PyErr_Clear();
   const nb::object bytes = own(PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass"));
-  return {PyBytes_AS_STRING(bytes.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(bytes.ptr()))};
+  return std::string(bytes_of(bytes.ptr()));
 }
 
 nb::object from_text(std::string_view text) {
@@ -33,19 +35,25 @@ std::string to_path(nb::handle path) {
     }
     name = own(encoded);
   }
-  return {PyBytes_AS_STRING(name.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(name.ptr()))};
+  return std::string(bytes_of(name.ptr()));
 }
 
 nb::object from_path(std::string_view path) {
   return own(PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
 }
 
+bool is_interpreter_alive() noexcept {
+  // Public since 3.13, and under another name before; one extension serves both (the stable ABI of 3.12).
+  using IsFinalizing = int();
+  static auto* const is_finalizing = reinterpret_cast<IsFinalizing*>([] {
+    void* const found = ::dlsym(RTLD_DEFAULT, "Py_IsFinalizing");
+    return found != nullptr ? found : ::dlsym(RTLD_DEFAULT, "_Py_IsFinalizing");
+  }());
+  return Py_IsInitialized() != 0 && (is_finalizing == nullptr || is_finalizing() == 0);
+}
+
 void drop(PyObject* object) noexcept {
-#if PY_VERSION_HEX >= 0x030D0000
-  if (!Py_IsInitialized() || Py_IsFinalizing()) return;
-#else
-  if (!Py_IsInitialized() || _Py_IsFinalizing()) return;
-#endif
+  if (!is_interpreter_alive()) return;
   const nb::gil_scoped_acquire gil;
   Py_DECREF(object);
 }

@@ -36,7 +36,18 @@ inline nb::object attribute(PyObject* object, const Name& name) {
 }
 
 inline nb::object call_method(PyObject* object, const Name& name) {
-  return own(PyObject_CallMethodNoArgs(object, name.ptr()));
+  return own(PyObject_CallMethodObjArgs(object, name.ptr(), nullptr));
+}
+inline nb::object call(PyObject* function, PyObject* argument) {
+  return own(PyObject_CallFunctionObjArgs(function, argument, nullptr));
+}
+
+/// The memory of a bytes object, as long as that lives.
+inline std::string_view bytes_of(PyObject* bytes) {
+  char* data = nullptr;
+  Py_ssize_t size = 0;
+  check(PyBytes_AsStringAndSize(bytes, &data, &size));
+  return {data, static_cast<std::size_t>(size)};
 }
 
 inline bool is_true(const nb::object& object) {
@@ -65,6 +76,8 @@ nb::object from_path(std::string_view path);
 using Shared = std::shared_ptr<PyObject>;
 Shared share(nb::object object);
 
+/// False once the interpreter is going down: then nothing of it may be touched. With or without the GIL.
+bool is_interpreter_alive() noexcept;
 /// Drops a reference from any thread; nothing once the interpreter is going down.
 void drop(PyObject* object) noexcept;
 

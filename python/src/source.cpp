@@ -37,8 +37,8 @@ class BytesFile final : public ReadAt {
 class BytesFs final : public Fs {
  public:
   BytesFs(nb::object data, std::string name) : name_(std::move(name)) {
-    bytes_ = {reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(data.ptr())),
-              static_cast<std::size_t>(PyBytes_GET_SIZE(data.ptr()))};
+    const std::string_view content = bytes_of(data.ptr());
+    bytes_ = {reinterpret_cast<const std::byte*>(content.data()), content.size()};
     owner_ = share(std::move(data));
   }
   std::unique_ptr<ReadAt> open_read(const std::string& path) override {

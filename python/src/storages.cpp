@@ -10,11 +10,7 @@
 namespace torchkeep::python {
 
 Keep::~Keep() {
-#if PY_VERSION_HEX >= 0x030D0000
-  if (!Py_IsInitialized() || Py_IsFinalizing()) return;
-#else
-  if (!Py_IsInitialized() || _Py_IsFinalizing()) return;
-#endif
+  if (!is_interpreter_alive()) return;
   const nb::gil_scoped_acquire gil;
   for (PyObject* object : objects_) Py_DECREF(object);
 }

@@ -44,7 +44,7 @@ nb::object lend_in_capsule(const Torch& torch, std::unique_ptr<Lent<DLManagedTen
   };
   const nb::object holder = own(PyCapsule_New(&lent->managed, "dltensor", forget));
   static_cast<void>(lent.release());  // the capsule's
-  return own(PyObject_CallOneArg(torch.from_dlpack.ptr(), holder.ptr()));
+  return call(torch.from_dlpack.ptr(), holder.ptr());
 }
 
 nb::object lend(const Torch& torch, StoragePtr storage, DLDataType type, std::span<const std::int64_t> sizes,
@@ -95,7 +95,8 @@ bool covers(const Tensor& leaf) {
 nb::object tuple_of(const std::vector<std::int64_t>& values) {
   nb::object tuple = own(PyTuple_New(static_cast<Py_ssize_t>(values.size())));
   for (std::size_t i = 0; i < values.size(); ++i)
-    PyTuple_SET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i), own(PyLong_FromLongLong(values[i])).release().ptr());
+    check(
+        PyTuple_SetItem(tuple.ptr(), static_cast<Py_ssize_t>(i), own(PyLong_FromLongLong(values[i])).release().ptr()));
   return tuple;
 }
 
@@ -242,11 +243,11 @@ nb::object TensorMaker::compound(const Value& value) {
 }
 
 nb::object TensorMaker::device(const Device& device) {
-  return own(PyObject_CallOneArg(reinterpret_cast<PyObject*>(torch().device), from_text(device.name).ptr()));
+  return call(reinterpret_cast<PyObject*>(torch().device), from_text(device.name).ptr());
 }
 
 nb::object TensorMaker::size(const nb::object& tuple) {
-  return own(PyObject_CallOneArg(reinterpret_cast<PyObject*>(torch().size), tuple.ptr()));
+  return call(reinterpret_cast<PyObject*>(torch().size), tuple.ptr());
 }
 
 nb::object TensorMaker::opaque(const Value& value, const nb::object& made, std::span<const nb::object> parts) {

@@ -8,10 +8,10 @@ namespace torchkeep::python {
 namespace {
 
 std::vector<std::int64_t> integers(const nb::object& tuple) {
-  const auto count = static_cast<std::size_t>(PyTuple_GET_SIZE(tuple.ptr()));
+  const auto count = static_cast<std::size_t>(PyTuple_Size(tuple.ptr()));
   std::vector<std::int64_t> values(count);
   for (std::size_t i = 0; i < count; ++i)
-    values[i] = to_int64(PyTuple_GET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i)));
+    values[i] = to_int64(PyTuple_GetItem(tuple.ptr(), static_cast<Py_ssize_t>(i)));
   return values;
 }
 
@@ -140,9 +140,10 @@ StoragePtr TensorReader::make_storage(nb::object storage, const void* identity, 
   const bool on_cpu = first != nullptr || is_true(attribute(tensor, kIsCpu));
   if (!on_cpu) {
     keep_->add(storage);  // its address stands for it
-    if (is_true(attribute(tensor, kIsMeta))) return std::make_shared<MetaStorage>();
+    if (options_.writable || is_true(attribute(tensor, kIsMeta))) return std::make_shared<MetaStorage>();
     location = std::make_shared<const std::string>(to_text(torch_.helpers.attr("location_of")(storage).ptr()));
-    storage = call_method(storage.ptr(), kCpu);
+    storage = options_.device_copies.is_valid() ? call(options_.device_copies.ptr(), storage.ptr())
+                                                : call_method(storage.ptr(), kCpu);
   }
   const auto nbytes = static_cast<std::uint64_t>(to_int64(call_method(storage.ptr(), kBytes).ptr()));
   const std::byte* data = first;

@@ -14,11 +14,16 @@
 namespace torchkeep::python {
 
 struct ReaderOptions {
-  bool writable = false;             ///< the tensors' memory may be overwritten through the Value (load_into)
+  /// The tensors' memory may be overwritten through the Value (load_into). That of devices is left alone then: such a
+  /// tensor has no bytes.
+  bool writable = false;
   const Watches* watches = nullptr;  ///< storages that become a WatchedStorage; it outlives the conversion
   /// Called for objects that are no plain data: (whether there is one, what stands in for it). By default
   /// torchkeep._stand_in.exact.
   nb::object stand_in = {};
+  /// Called with a torch.UntypedStorage of a device: a copy on the host, complete when its wait() returns (torchkeep.
+  /// _device_copies). By default the storage's cpu().
+  nb::object device_copies = {};
 };
 
 /// Reads tensors; those that share a torch.UntypedStorage share the Storage. One per conversion.

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include <torchkeep/base/memory.h>
+
 #include "address_map.h"
 #include "tensor_reader.h"
 #include "torch_bridge.h"
@@ -17,12 +19,16 @@ namespace {
 /// The containers and leaves that are not built in, found once.
 struct Types {
   PyTypeObject* counter;
-  PyTypeObject* ordered_dict = &PyODict_Type;
+  PyTypeObject* ordered_dict;
 
   static const Types& get() {
-    static const Types types{reinterpret_cast<PyTypeObject*>(
-        nb::object(nb::module_::import_("collections").attr("Counter")).release().ptr())};
+    static const Types types{of_collections("Counter"), of_collections("OrderedDict")};
     return types;
+  }
+
+ private:
+  static PyTypeObject* of_collections(const char* name) {
+    return reinterpret_cast<PyTypeObject*>(nb::object(nb::module_::import_("collections").attr(name)).release().ptr());
   }
 };
 
@@ -36,8 +42,7 @@ Integer to_integer(PyObject* number) {
   const nb::object object = nb::borrow(number);
   const nb::object size = nb::int_(nb::cast<std::size_t>(object.attr("bit_length")()) / 8 + 1);
   const nb::object bytes = object.attr("to_bytes")(size, "little", nb::arg("signed") = true);
-  return Integer::from_twos_complement(
-      {PyBytes_AS_STRING(bytes.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(bytes.ptr()))});
+  return Integer::from_twos_complement(bytes_of(bytes.ptr()));
 }
 
 std::string type_name(PyObject* object) {
@@ -118,16 +123,16 @@ class Converter {
     if (type == &PyUnicode_Type) return remembered(object, value, [&] { return Value::string(to_text(object)); });
     if (type == &PyBool_Type) return set(value, detail::make_boolean(object == Py_True));
     if (type == &PyLong_Type) return set(value, detail::make_integer(to_integer(object)));
-    if (type == &PyFloat_Type) return set(value, detail::make_real(PyFloat_AS_DOUBLE(object)));
+    if (type == &PyFloat_Type) return set(value, detail::make_real(PyFloat_AsDouble(object)));
     if (type == &PyComplex_Type) {
       return set(value, detail::make_complex({PyComplex_RealAsDouble(object), PyComplex_ImagAsDouble(object)}));
     }
     if (type == &PyBytes_Type) {
-      return set(value, Value::bytes({PyBytes_AS_STRING(object), static_cast<std::size_t>(PyBytes_GET_SIZE(object))}));
+      return set(value, Value::bytes(std::string(bytes_of(object))));
     }
     if (type == &PyByteArray_Type) {
       return remembered(object, value, [&] {
-        return Value::bytes({PyByteArray_AS_STRING(object), static_cast<std::size_t>(PyByteArray_GET_SIZE(object))},
+        return Value::bytes({PyByteArray_AsString(object), static_cast<std::size_t>(PyByteArray_Size(object))},
                             Kind::bytearray);
       });
     }
@@ -233,11 +238,18 @@ class Converter {
     return false;
   }
 
-  /// The attributes a user gave a tensor, or nothing. (Asking for __dict__ would make one for every tensor.)
+  /// The attributes a user gave a tensor, or nothing.
   static nb::object attributes_of(PyObject* tensor) {
+#ifdef Py_LIMITED_API
+    nb::object attributes = nb::steal(PyObject_GenericGetDict(tensor, nullptr));
+    if (!attributes.is_valid()) PyErr_Clear();  // of a class without any
+    if (!attributes.is_valid() || PyDict_Size(attributes.ptr()) == 0) return {};
+    return attributes;
+#else  // before 3.12 this spares making a dict for every tensor
     PyObject* const* const place = _PyObject_GetDictPtr(tensor);
-    if (place == nullptr || *place == nullptr || PyDict_GET_SIZE(*place) == 0) return {};
+    if (place == nullptr || *place == nullptr || PyDict_Size(*place) == 0) return {};
     return nb::borrow(*place);
+#endif
   }
 
   bool enter(PyObject* object, Kind kind) {
@@ -251,16 +263,20 @@ class Converter {
       default:
         break;
     }
-    const nb::object elements = own(PySequence_Fast(object, "expected elements"));
-    const Py_ssize_t count = PySequence_Fast_GET_SIZE(elements.ptr());
+    const bool is_tuple = PyTuple_Check(object) != 0;
+    const nb::object elements =
+        is_tuple || PyList_Check(object) != 0 ? nb::borrow(object) : own(PySequence_List(object));
+    const Py_ssize_t count = is_tuple ? PyTuple_Size(elements.ptr()) : PyList_Size(elements.ptr());
     frame.children.reserve(static_cast<std::size_t>(count));
-    for (Py_ssize_t i = 0; i < count; ++i)
-      frame.children.push_back(nb::borrow(PySequence_Fast_GET_ITEM(elements.ptr(), i)));
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      frame.children.push_back(
+          nb::borrow(is_tuple ? PyTuple_GetItem(elements.ptr(), i) : PyList_GetItem(elements.ptr(), i)));
+    }
     return false;
   }
 
   bool enter_dict(Frame& frame) {
-    frame.children.reserve(2 * static_cast<std::size_t>(PyDict_GET_SIZE(frame.object.ptr())) + 1);
+    frame.children.reserve(2 * static_cast<std::size_t>(PyDict_Size(frame.object.ptr())) + 1);
     Py_ssize_t position = 0;
     PyObject* key = nullptr;
     PyObject* value = nullptr;
@@ -275,17 +291,17 @@ class Converter {
   bool enter_items(Frame& frame) {
     PyObject* const object = frame.object.ptr();
     const nb::object items = own(PyMapping_Items(object));
-    const Py_ssize_t count = PyList_GET_SIZE(items.ptr());
+    const Py_ssize_t count = PyList_Size(items.ptr());
     frame.children.reserve(2 * static_cast<std::size_t>(count) + 1);
     for (Py_ssize_t i = 0; i < count; ++i) {
-      PyObject* const item = PyList_GET_ITEM(items.ptr(), i);
-      frame.children.push_back(nb::borrow(PyTuple_GET_ITEM(item, 0)));
-      frame.children.push_back(nb::borrow(PyTuple_GET_ITEM(item, 1)));
+      PyObject* const item = PyList_GetItem(items.ptr(), i);
+      frame.children.push_back(nb::borrow(PyTuple_GetItem(item, 0)));
+      frame.children.push_back(nb::borrow(PyTuple_GetItem(item, 1)));
     }
     static const Name kDict("__dict__");
     if (frame.kind != Kind::ordered_dict) return false;
     nb::object attributes = attribute(object, kDict);
-    if (PyDict_GET_SIZE(attributes.ptr()) == 0) return false;
+    if (PyDict_Size(attributes.ptr()) == 0) return false;
     frame.has_attributes = true;
     frame.children.push_back(std::move(attributes));
     return false;
@@ -333,7 +349,9 @@ class Converter {
   }
 
   /// Whether the object can come again: more refers to it than its container and the frame that walks through that.
-  static bool is_seen_again(PyObject* object) { return Py_REFCNT(object) > 2; }
+  static bool is_seen_again(PyObject* object) {
+    return Py_REFCNT(object) > 2;
+  }
 
   static bool set(Value& place, Value value) {
     place = std::move(value);
@@ -388,7 +406,13 @@ class Converter {
 
 Value to_value(nb::handle object, const ReaderOptions& options) {
   const CollectionPause pause;
-  return Converter(options).run(object.ptr());
+  Value value = Converter(options).run(object.ptr());
+  if (options.device_copies.is_valid()) options.device_copies.attr("wait")();
+  return value;
+}
+
+nb::object device_copies(std::optional<std::uint64_t> limit) {
+  return nb::module_::import_("torchkeep._device_copies").attr("DeviceCopies")(limit.value_or(usable_memory() / 4));
 }
 
 }  // namespace torchkeep::python

@@ -35,7 +35,7 @@ const DLPackExchangeApi* exchange_api(const nb::object& tensor_class) {
 const void* storage_address(PyObject* tensor) {
   static const Name kStorage("untyped_storage");
   static const Name kIdentity("_cdata");
-  const nb::object storage = nb::steal(PyObject_CallMethodNoArgs(tensor, kStorage.ptr()));
+  const nb::object storage = nb::steal(PyObject_CallMethodObjArgs(tensor, kStorage.ptr(), nullptr));
   if (!storage.is_valid()) {
     PyErr_Clear();
     return nullptr;

@@ -387,3 +387,21 @@ def test_the_step_of_an_optimizer_in_another_thread_waits_for_finish_step(tmp_pa
         other.join()
         training.run.wait()
         assert failures == [] and training.exact_steps() == [1] and training.warnings() == ""
+
+
+@pytest.mark.parametrize("due", [1, 100], ids=["due", "not due"])
+def test_what_changes_behind_the_last_finish_step_is_in_no_checkpoint(due, tmp_path):
+    model = torch.nn.Linear(300, 300)
+    optimizer = torch.optim.AdamW(model.parameters())
+    with torchkeep.Run(tmp_path / "run", save_every=due, keep_last=0) as run:
+        run.track(model=model, optimizer=optimizer)
+        for step in run.steps(4):
+            optimizer.zero_grad()
+            model(torch.ones(1, 300)).square().mean().backward()
+            optimizer.step()
+            kept = describe(model.state_dict())
+            run.finish_step()
+            if step == 3:
+                model.weight.data.zero_()  # averaged weights, to be evaluated
+    saved = torch.load(torchkeep.find_checkpoint(tmp_path / "run"), weights_only=True)
+    assert saved["step"] == 4 and describe(saved["model"]) == kept

@@ -306,7 +306,7 @@ class Run:
                                        if isinstance(one, _state.Optimizer)})
         number = before + 1 if step is None else step
         try:
-            self._engine.finish_step(number, plain)
+            self._engine.finish_step(number, plain, self._turn is not None and number >= self._total)
         finally:
             if self._engine.step > before:
                 self._stepped = True

@@ -75,7 +75,7 @@ void Engine::Impl::require_resumed() const {
   if (!resumed) throw Error(Code::invalid_argument, "call resume() first: it says at which step to begin");
 }
 
-void Engine::Impl::finish_step(std::int64_t next, const Value& given_metrics) {
+void Engine::Impl::finish_step(std::int64_t next, const Value& given_metrics, bool is_last) {
   require_resumed();
   if (next <= step) {
     throw Error(Code::invalid_argument, fmt::format("expected a step after {}, found {}", step, next));
@@ -91,9 +91,9 @@ void Engine::Impl::finish_step(std::int64_t next, const Value& given_metrics) {
   if (refuse_in_child()) return;
   if (writes() && !plain.empty()) warn(log.append(step, plain));
   const bool stop = stop_requested.load() != kNoStop;
-  if (writes() && (stop || due || best_so_far)) take_again = true;
+  if (writes() && (stop || is_last || due || best_so_far)) take_again = true;
   look();
-  if (take_again) save(stop);
+  if (take_again) save(stop || is_last);
   if (stop) stop_now();
 }
 
@@ -164,8 +164,8 @@ std::int64_t Engine::resume() {
 bool Engine::is_resumed() const noexcept {
   return impl_->resumed;
 }
-void Engine::finish_step(std::int64_t step, const Value& metrics) {
-  impl_->call([&] { impl_->finish_step(step, metrics); });
+void Engine::finish_step(std::int64_t step, const Value& metrics, bool is_last) {
+  impl_->call([&] { impl_->finish_step(step, metrics, is_last); });
 }
 bool Engine::save_now() {
   return impl_->call([this] { return impl_->save_now(); });

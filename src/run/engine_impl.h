@@ -114,7 +114,7 @@ struct Engine::Impl {
   // ---- steps (engine.cpp)
 
   void require_resumed() const;
-  void finish_step(std::int64_t next, const Value& given);
+  void finish_step(std::int64_t next, const Value& given, bool is_last);
   bool is_due(std::int64_t next) const;
   /// Notes what is new in the metrics of a step; true when they are the best so far and options say to save those.
   bool note_metrics(const Value& plain);

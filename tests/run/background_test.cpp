@@ -647,6 +647,18 @@ TEST(Background, AStopIsTakenAfterItsSaveIsDone) {
   EXPECT_EQ(exact_steps(fs), (Steps{2, 3}));
 }
 
+TEST(Background, TheLastStepIsSavedBeforeItsFinishStepReturnsDueOrNot) {
+  PausedRun paused({.save_every = 100, .keep_last = 0});
+  for (int step = 1; step <= 3; ++step) {
+    paused.run.engine.gate("optimizer");
+    paused.run.training.step();
+    paused.run.engine.finish_step(step, {}, step == 3);
+  }
+  paused.disturb(false);  // an evaluation with other weights, which stay
+  paused.run.engine.finish();
+  EXPECT_EQ(exact_steps(paused.disk), Steps{3});
+}
+
 TEST(Background, SaveNowReturnsWhenTheStateIsSaved) {
   MemoryFs fs;
   FakeRun run(fs, {.save_every = 100}, "/run", kElements);

@@ -93,8 +93,9 @@ class Engine final {
   void begin_step() noexcept;
   /// Notes that `step` (larger than the last) is done: logs its metrics, starts a save when that is due. `metrics` is a
   /// dict of numbers and texts, or None. Failing saves are events, not errors; of a save in the background they come
-  /// out of the next call.
-  void finish_step(std::int64_t step, const Value& metrics = {});
+  /// out of the next call. `is_last`: no step follows, so this one is saved before the call returns; whatever changes
+  /// the state afterwards, before finish(), is not in its checkpoint.
+  void finish_step(std::int64_t step, const Value& metrics = {}, bool is_last = false);
   /// Saves the state of the last finished step and waits until that is done; true when it is saved, now or before: the
   /// checkpoint of a step is never written anew. False when that failed (an event says why), in the middle of a step
   /// (then its finish_step() saves), and for a reader.
