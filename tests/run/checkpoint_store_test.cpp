@@ -155,7 +155,8 @@ class TwoKinds : public ::testing::Test {
   }
   void damage(const std::string& file) {
     std::string bytes = read_file(fs, file);
-    bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+    char& in_the_pickle = bytes.at(bytes.find("\x80\x02") + 2);
+    in_the_pickle = static_cast<char>(in_the_pickle ^ 1);
     fs.remove(file);
     create_file(fs, file, bytes);
   }
