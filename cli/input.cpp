@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include <torchkeep/checkpoint/folder.h>
-#include <torchkeep/files/fs.h>
+#include <torchkeep/files/stores.h>
 #include <torchkeep/format/member.h>
 #include <torchkeep/run/checkpoints.h>
 
@@ -30,12 +30,12 @@ std::string read_standard_input() {
 
 std::shared_ptr<const ReadAt> open_input(const std::string& path) {
   if (path == "-") return std::make_shared<MemoryReadAt>(read_standard_input(), "<stdin>");
-  return open_member(path, [](const std::string& name) { return posix_fs().open_read(name); });
+  return open_member(path, [](const std::string& name) { return any_store().open_read(name); });
 }
 
 std::function<std::shared_ptr<const ReadAt>(const std::string&)> siblings_of(const std::string& path) {
   const std::string folder = path.substr(0, path.rfind('/') + 1);
-  return [folder](const std::string& name) { return posix_fs().open_read(folder + name); };
+  return [folder](const std::string& name) { return any_store().open_read(folder + name); };
 }
 
 std::optional<Folder> dcp_folder(const std::string& path) {
@@ -69,7 +69,7 @@ OpenedCheckpoint open_to_look(const std::string& path, bool inspect) {
 
 bool is_directory(const std::string& path) {
   if (path == "-") return false;
-  const auto status = posix_fs().status(path);
+  const auto status = any_store().status(path);
   return status && status->kind == FileKind::directory;
 }
 

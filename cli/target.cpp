@@ -9,8 +9,8 @@
 
 #include <torchkeep/checkpoint/export.h>
 #include <torchkeep/checkpoint/sharded.h>
-#include <torchkeep/files/fs.h>
 #include <torchkeep/files/publish.h>
+#include <torchkeep/files/stores.h>
 
 #include "output.h"
 
@@ -53,7 +53,7 @@ Target::Target(std::string path, bool force) : path_(std::move(path)) {
   const Where where = {.file = path_, .record = {}, .offset = {}, .key = {}};
   if (is_stream()) {
     if (isatty(1) == 1) throw Error(Code::invalid_argument, "the output is a file; it is not written to a terminal");
-  } else if (!force && posix_fs().status(path_)) {
+  } else if (!force && any_store().status(path_)) {
     throw Error(Code::invalid_argument, "the file exists; --force replaces it", where);
   }
 }
@@ -85,7 +85,7 @@ std::uint64_t Target::write_folder(const Value& value, bool shows_progress) cons
 }
 
 void Target::write(const std::string& text) const {
-  if (!is_stream()) return publish(posix_fs(), path_, as_bytes(text));
+  if (!is_stream()) return publish(any_store(), path_, as_bytes(text));
   Output out;
   out.write(text);
   out.flush();

@@ -8,6 +8,7 @@
 #include <thread>
 #include <unistd.h>
 
+#include <torchkeep/files/stores.h>
 #include <torchkeep/run/engine.h>
 
 #include "errors.h"
@@ -265,7 +266,7 @@ class PyEngine {
 
  public:
   PyEngine(nb::handle in, const nb::dict& given, nb::object on_event, nb::object before_write)
-      : fs_(posix_fs(), watch_, std::move(before_write)) {
+      : fs_(any_store(), watch_, std::move(before_write)) {
     const std::string directory = to_path(in);
     RunOptions options = options_from(given);
     options.on_event = listener(std::move(on_event));

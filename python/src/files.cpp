@@ -8,6 +8,7 @@
 #include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/checkpoint/convert.h>
 #include <torchkeep/checkpoint/export.h>
+#include <torchkeep/files/stores.h>
 #include <torchkeep/format/pt.h>
 #include <torchkeep/state/walk.h>
 
@@ -41,7 +42,7 @@ void save_file(nb::handle object, nb::handle to, bool durable, bool read_back, n
     throw error.at({.file = path, .record = {}, .offset = {}, .key = {}});
   }
   Watch watch(std::move(progress));
-  WatchedFs fs(posix_fs(), watch);
+  WatchedFs fs(any_store(), watch);
   without_gil([&] { save(value, path, {.durable = durable, .read_back = read_back, .fs = &fs}); });
   watch.end();
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include <torchkeep/base/error.h>
+#include <torchkeep/files/stores.h>
 
 namespace torchkeep::python {
 namespace {
@@ -80,7 +81,7 @@ Source::Source(nb::handle from, Watch& watch) {
   } else {
     path_ = to_path(from);
   }
-  fs_ = std::make_unique<WatchedFs>(bytes_ ? *bytes_ : posix_fs(), watch);
+  fs_ = std::make_unique<WatchedFs>(bytes_ ? *bytes_ : any_store(), watch);
 }
 
 }  // namespace torchkeep::python

@@ -55,6 +55,11 @@ class WatchedFs final : public Fs {
   explicit WatchedFs(Fs& fs, Watch& watch, nb::object before_write = nb::none())
       : fs_(fs), watch_(watch), before_write_(before_write.is_none() ? nullptr : share(std::move(before_write))) {}
 
+  bool can(Capability what, const std::string& path) const noexcept override { return fs_.can(what, path); }
+  /// Where the store writes in place, its files are watched; objects are put whole.
+  std::unique_ptr<PendingFile> begin_publish(const std::string& path, const PublishOptions& options) override {
+    return fs_.can(Capability::rename, path) ? Fs::begin_publish(path, options) : fs_.begin_publish(path, options);
+  }
   std::unique_ptr<File> create(const std::string& path, const CreateOptions& options) override;
   std::unique_ptr<File> open_write(const std::string& path) override { return fs_.open_write(path); }
   std::unique_ptr<ReadAt> open_read(const std::string& path) override;

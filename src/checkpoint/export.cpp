@@ -2,6 +2,7 @@
 // One file as a checkpoint that is committed, or as a stream.
 #include <torchkeep/checkpoint/export.h>
 #include <torchkeep/files/publish.h>
+#include <torchkeep/files/stores.h>
 #include <torchkeep/format/check.h>
 
 #include "threads.h"
@@ -45,7 +46,7 @@ class PendingPlan final : public PendingCheckpoint {
  public:
   PendingPlan(std::uint64_t size, const std::string& path, const SaveOptions& options, Write write)
       : size_(size), threads_(options.threads), write_(std::move(write)) {
-    Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
+    Fs& fs = options.fs != nullptr ? *options.fs : any_store();
     file_ = fs.begin_publish(path, {.durable = options.durable,
                                     .size = size,
                                     .write_path = write_path(options, size),

@@ -6,6 +6,7 @@
 
 #include <torchkeep/base/parallel.h>
 #include <torchkeep/checkpoint/folder.h>
+#include <torchkeep/files/stores.h>
 
 namespace torchkeep {
 namespace {
@@ -36,7 +37,7 @@ std::optional<Folder> find_dcp_folder(const std::string& path, Fs& fs) {
 }
 
 std::optional<OpenedFile> open_dcp_path(const std::string& path, const LoadOptions& options) {
-  Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
+  Fs& fs = options.fs != nullptr ? *options.fs : any_store();
   const auto folder = find_dcp_folder(path, fs);
   if (!folder) return std::nullopt;
   PtReadOptions read;

@@ -8,6 +8,7 @@
 #include <set>
 
 #include <torchkeep/checkpoint/convert.h>
+#include <torchkeep/files/stores.h>
 #include <torchkeep/format/check.h>
 #include <torchkeep/format/member.h>
 #include <torchkeep/state/walk.h>
@@ -56,7 +57,7 @@ PtReadOptions read_options(const LoadOptions& options) {
 }  // namespace
 
 OpenedPath open_bytes(const std::string& path, Fs* chosen) {
-  Fs& fs = chosen != nullptr ? *chosen : posix_fs();
+  Fs& fs = chosen != nullptr ? *chosen : any_store();
   const std::string folder = path.substr(0, path.rfind('/') + 1);
   return {open_member(path, [&fs](const std::string& name) { return fs.open_read(name); }),
           [&fs, folder](const std::string& name) { return fs.open_read(folder + name); }};

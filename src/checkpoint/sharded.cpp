@@ -5,6 +5,7 @@
 
 #include <torchkeep/checkpoint/sharded.h>
 #include <torchkeep/files/publish.h>
+#include <torchkeep/files/stores.h>
 
 #include "write_plan.h"
 
@@ -12,7 +13,7 @@ namespace torchkeep {
 namespace {
 
 Fs& fs_of(const SaveOptions& options) {
-  return options.fs != nullptr ? *options.fs : posix_fs();
+  return options.fs != nullptr ? *options.fs : any_store();
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // verify: a file or a folder, checked to the last byte without being loaded.
 #include <torchkeep/checkpoint/folder.h>
+#include <torchkeep/files/stores.h>
 #include <torchkeep/format/check.h>
 
 #include "open_path.h"
@@ -20,7 +21,7 @@ void verify(const std::string& path, const LoadOptions& options) {
   checking.limits = options.limits;
   checking.unknown_classes = options.unknown_classes;
   checking.threads = reading_threads(options.threads);
-  const auto folder = find_dcp_folder(path, options.fs != nullptr ? *options.fs : posix_fs());
+  const auto folder = find_dcp_folder(path, options.fs != nullptr ? *options.fs : any_store());
   if (folder) return throw_first(check_dcp(*folder, checking));
   OpenedPath opened = open_bytes(path, options.fs);
   checking.open_sibling = std::move(opened.open_sibling);

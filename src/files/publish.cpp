@@ -294,6 +294,7 @@ std::optional<std::string_view> temporary_target(std::string_view name) noexcept
 
 std::size_t remove_temporaries(Fs& fs, const std::string& directory, std::span<const std::string_view> targets) {
   std::size_t removed = 0;
+  if (!fs.can(Capability::rename, directory)) return removed;  // then nothing is written under another name
   for (const std::string& name : fs.list(directory)) {
     const auto target = temporary_target(name);
     if (!target) continue;
@@ -307,19 +308,39 @@ std::size_t remove_temporaries(Fs& fs, const std::string& directory, std::span<c
   return removed;
 }
 
+std::string read_whole(Fs& fs, const std::string& path) {
+  const auto file = fs.open_read(path);
+  std::string content(static_cast<std::size_t>(file->size()), '\0');
+  file->read_at(0, std::as_writable_bytes(std::span(content)));
+  return content;
+}
+
+void move_file(Fs& fs, const std::string& from, const std::string& to) {
+  if (fs.can(Capability::rename, from)) return fs.rename(from, to);
+  constexpr std::uint64_t kBlock = std::uint64_t{1} << 20;
+  const auto file = fs.open_read(from);
+  std::vector<std::byte> block(static_cast<std::size_t>(std::min(kBlock, file->size())));
+  publish(fs, to, [&](File& copy) {
+    for (std::uint64_t done = 0; done < file->size(); done += block.size()) {
+      block.resize(static_cast<std::size_t>(std::min(kBlock, file->size() - done)));
+      file->read_at(done, block);
+      copy.write_at(done, block);
+    }
+  });
+  fs.remove(from);
+}
+
 std::unique_ptr<File> open_log(Fs& fs, const std::string& path) {
   const auto there = fs.entry(path);
   if (there && there->kind == FileKind::regular && there->names > 1) {
-    const auto file = fs.open_read(path);
-    std::string content(static_cast<std::size_t>(file->size()), '\0');
-    file->read_at(0, std::as_writable_bytes(std::span(content)));
-    publish(fs, path, as_bytes(content), {.replace_link = true});
+    publish(fs, path, as_bytes(read_whole(fs, path)), {.replace_link = true});
   }
   return fs.open_write(path);
 }
 
 void mark(Fs& fs, const std::string& path) {
   if (fs.entry(path)) return;
+  if (!fs.can(Capability::append, path)) return publish(fs, path, Bytes());
   try {
     fs.create(path, {})->close();
   } catch (const Error& error) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include <torchkeep/files/stores.h>
+
 #include "places.h"
 
 namespace torchkeep {
@@ -23,6 +25,7 @@ std::string spelled(const RunOptions& options, std::string_view name, std::strin
 void require_folder(const std::string& directory) {
   if (directory.find('\0') != std::string::npos)
     throw Error(Code::invalid_argument, "expected a folder, found a path with a NUL byte in it", at_file(directory));
+  if (&store_of(directory) != &posix_fs()) return;
   const std::size_t mark = directory.find("://");
   const auto is_scheme = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' || c == '-' ||

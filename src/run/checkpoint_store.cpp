@@ -9,11 +9,7 @@
 #include <fmt/format.h>
 #include <set>
 
-#include <torchkeep/checkpoint/checkpoint.h>
-#include <torchkeep/checkpoint/folder.h>
 #include <torchkeep/files/publish.h>
-#include <torchkeep/format/check.h>
-#include <torchkeep/format/dcp.h>
 #include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/names.h>
 
@@ -74,7 +70,7 @@ const CheckpointKind& CheckpointStore::kind_of(const std::string& path) const {
   for (const auto& parsed : {parse(name), parse_removed(name), parse_quarantined(name), parse_pending(name)}) {
     if (parsed) return *parsed->kind;
   }
-  throw Error(Code::invalid_argument, "expected the path of a checkpoint of this run", at_file(path));
+  return *kinds_.front();
 }
 
 std::optional<CheckpointStore::Parsed> CheckpointStore::parse_pending(std::string_view name) const {
@@ -148,32 +144,19 @@ std::uint64_t CheckpointStore::size(const std::string& path) const {
 }
 
 Value CheckpointStore::open(const std::string& path) const {
-  return OpenedCheckpoint(path, {.fs = &fs_}).value().from_file(path);
+  return kind_of(path).open(fs_, path);
 }
-
 Value CheckpointStore::structure(const std::string& path) const {
-  const auto folder = find_dcp_folder(path, fs_);
-  return (folder ? open_dcp(*folder).value : read_pt(fs_.open_read(path))).from_file(path);
+  return kind_of(path).structure(fs_, path);
 }
-
 Value CheckpointStore::load(const std::string& path) const {
-  return torchkeep::load(path, {.fs = &fs_});
+  return kind_of(path).load(fs_, path);
 }
-
 void CheckpointStore::verify(const std::string& path) const {
-  torchkeep::verify(path, {.fs = &fs_});
+  kind_of(path).verify(fs_, path);
 }
-
 bool CheckpointStore::is_whole(const std::string& path) const {
-  const CheckOptions options{.unknown_classes = UnknownClasses::inspect};
-  const auto folder = find_dcp_folder(path, fs_);
-  if (!folder) return passes_checks(fs_.open_read(path), options);
-  try {
-    return check_dcp(*folder, options).good();
-  } catch (const Error& error) {
-    if (error.code() == Code::io) throw;
-    return true;  // check_dcp() throws `unsupported` and `refused` where nothing is damaged
-  }
+  return kind_of(path).is_whole(fs_, path);
 }
 
 // ---- writing
@@ -197,6 +180,10 @@ bool CheckpointStore::remove(std::int64_t step) const {
 
 bool CheckpointStore::remove_entry(const CheckpointKind& kind, std::int64_t step) const {
   const std::string path = at(kind.name(step));
+  if (!fs_.can(Capability::rename, path)) {  // a pin that is made this very moment may come too late
+    kind.remove(fs_, path);
+    return true;
+  }
   const std::string hidden = at(name_being_removed(kind, step));
   fs_.rename(path, hidden);  // 1
   if (is_pinned(step)) {     // 2
@@ -217,7 +204,7 @@ std::string CheckpointStore::quarantine(const std::string& path) const {
   for (int number = 2; fs_.entry(quarantined); ++number) {
     quarantined = fmt::format("{}{}-{}", path, kQuarantined, number);
   }
-  fs_.rename(path, quarantined);
+  kind_of(path).made_of() == FileKind::regular ? move_file(fs_, path, quarantined) : fs_.rename(path, quarantined);
   return quarantined;
 }
 

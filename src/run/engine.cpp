@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <torchkeep/files/stores.h>
 #include <torchkeep/run/schema.h>
 
 #include "check_options.h"
@@ -17,7 +18,7 @@ namespace torchkeep {
 Engine::Impl::Impl(std::string folder, RunOptions chosen)
     : given(std::move(folder)),
       options(checked(std::move(chosen))),
-      fs(options.fs != nullptr ? *options.fs : posix_fs()),
+      fs(options.fs != nullptr ? *options.fs : any_store()),
       directory(fs.absolute(given)),
       owner(::getpid()),
       log(fs, directory),

@@ -126,6 +126,7 @@ void MetricsLog::flush(bool sync) {
     cut_at_.reset();
   }
   if (pending_.empty() && !sync) return;
+  if (!fs_.can(Capability::append, path_)) return publish_all(sync);
   if (!file_) {
     const bool is_new = !fs_.entry(path_);
     file_ = open_log(fs_, path_);
@@ -141,6 +142,14 @@ void MetricsLog::flush(bool sync) {
     file_->sync();
     synced_ = true;
   }
+}
+
+/// Where the store cannot append, the log is put anew with every save, and when much is waiting.
+void MetricsLog::publish_all(bool sync) {
+  if (pending_.empty() || (!sync && pending_.size() < kMostPending / 2)) return;
+  std::string all = is_file(fs_, path_) ? read_whole(fs_, path_) : std::string();
+  publish(fs_, path_, as_bytes(all += pending_), {.replace_link = true});
+  pending_.clear();
 }
 
 }  // namespace torchkeep

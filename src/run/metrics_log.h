@@ -34,6 +34,7 @@ class MetricsLog final {
   std::string attempt(bool sync);
   void cut(std::int64_t step);
   void flush(bool sync);
+  void publish_all(bool sync);
 
   Fs& fs_;
   std::string directory_;

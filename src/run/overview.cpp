@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Reads the folder once, each checkpoint's structure once, and applies the rules of retention to what it found.
 #include <algorithm>
-#include <fmt/format.h>
 
 #include <torchkeep/run/overview.h>
 #include <torchkeep/run/schema.h>
@@ -78,40 +77,18 @@ class Looker {
   void explain() {
     std::vector<CheckpointOverview>& all = overview_.checkpoints;
     const KeepRules rules = overview_.rules.value_or(KeepRules());
-    all.back().last = true;
-    std::vector<std::int64_t> best;
-    if (rules.by) best = best_steps(candidates(all, *rules.by), static_cast<std::int64_t>(all.size()), rules.by->best);
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      CheckpointOverview& one = all[i];
-      const auto rank = std::find(best.begin(), best.end(), one.step) - best.begin();
-      one.best = !best.empty() && rank == 0;
-      one.kept_by = reasons(one, rules, all.size() - i, static_cast<std::size_t>(rank) < best.size() ? rank + 1 : 0);
-    }
-  }
-
-  /// `age` counts from the newest (1); `rank` from the best (1; 0: it has none).
-  static std::vector<std::string> reasons(const CheckpointOverview& one, const KeepRules& rules, std::size_t age,
-                                          std::int64_t rank) {
-    std::vector<std::string> reasons;
-    if (one.last) reasons.emplace_back("newest");
-    if (one.pinned) reasons.emplace_back("pinned");
-    if (!one.last && rules.last > 0 && age <= static_cast<std::size_t>(rules.last))
-      reasons.push_back(fmt::format("one of the {} newest", rules.last));
-    if (rules.last == 0 && !one.last) reasons.emplace_back("all are kept");
-    if (rules.every > 0 && one.step % rules.every == 0) reasons.push_back(fmt::format("every {}", rules.every));
-    if (rank > 0 && rank <= rules.best) {
-      reasons.push_back(rank == 1 ? fmt::format("best {}", rules.by->metric)
-                                  : fmt::format("number {} by {}", rank, rules.by->metric));
-    }
-    return reasons;
-  }
-
-  static std::vector<Candidate> candidates(const std::vector<CheckpointOverview>& all, const BestBy& by) {
     std::vector<Candidate> candidates;
     for (const CheckpointOverview& one : all) {
-      candidates.push_back({one.step, schema::metric_in(one.metrics, by.metric), one.pinned});
+      const auto metric = rules.by ? schema::metric_in(one.metrics, rules.by->metric) : std::nullopt;
+      candidates.push_back({one.step, metric, one.pinned, !one.problem.empty()});
     }
-    return candidates;
+    const auto reasons = reasons_to_keep(candidates, rules, all.back().step);
+    const auto best = rules.by ? best_steps(candidates, 1, rules.by->best) : std::vector<std::int64_t>();
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      all[i].last = i + 1 == all.size();
+      all[i].best = !best.empty() && best.front() == all[i].step;
+      all[i].kept_by = reasons[i];
+    }
   }
 
   CheckpointStore store_;

@@ -19,6 +19,7 @@ struct Candidate {
   std::int64_t step = 0;
   std::optional<double> metric;  ///< nothing: not known
   bool pinned = false;
+  bool unreadable = false;  ///< just now: it stays, for it may be the best
 };
 
 /// True when `a` is better than `b`.
@@ -27,7 +28,13 @@ bool is_better(double a, double b, Best best) noexcept;
 /// The best `count` steps, best first. Unknown and NaN are never best; of equals the older is better.
 std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, std::int64_t count, Best best);
 
-/// The steps that no rule keeps, oldest first. `newest_verified` and whatever is newer is always kept.
+/// The rule of retention: why each of the candidates stays, in their order, which is that of their steps: "newest",
+/// "pinned", "one of the 3 newest", "every 1000", "best loss". None: it goes. `newest_verified` and whatever is newer
+/// always stays.
+std::vector<std::vector<std::string>> reasons_to_keep(const std::vector<Candidate>& candidates, const KeepRules& rules,
+                                                      std::int64_t newest_verified);
+
+/// The steps of the candidates that have no reason to stay, oldest first.
 std::vector<std::int64_t> surplus(const std::vector<Candidate>& candidates, const RunOptions& options,
                                   std::int64_t newest_verified);
 

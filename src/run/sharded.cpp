@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 #include <map>
 
+#include <torchkeep/files/stores.h>
 #include <torchkeep/run/sharded.h>
 #include <torchkeep/state/rewrite.h>
 #include <torchkeep/state/walk.h>
@@ -106,7 +107,7 @@ Value cut_to(const Value& checkpoint, const Value& like) {
 
 void save_sharded(const RankState& state, const std::string& folder, RankGroup& group, const FolderOptions& options) {
   const auto [parent, name] = split(folder);
-  Fs& fs = options.save.fs != nullptr ? *options.save.fs : posix_fs();
+  Fs& fs = options.save.fs != nullptr ? *options.save.fs : any_store();
   DcpShares shares(fs, group.rank(), group.world(), options);
   shares.state = &state;
   RankFolder files(fs, parent, shares, {}, name);
@@ -117,7 +118,7 @@ void save_sharded(const RankState& state, const std::string& folder, RankGroup& 
 
 Value load_sharded(const std::string& folder, const Value& like, RankGroup& group, const LoadOptions& options) {
   const auto [parent, name] = split(folder);
-  Fs& fs = options.fs != nullptr ? *options.fs : posix_fs();
+  Fs& fs = options.fs != nullptr ? *options.fs : any_store();
   DcpShares shares(fs, group.rank(), group.world());
   RankFolder files(fs, parent, shares, {}, name);
   Value loaded;

@@ -83,9 +83,7 @@ Removal prune_run(const std::string& directory, const KeepRules& rules, const Re
   if (!options.dry_run) verify(newest.path, {.unknown_classes = UnknownClasses::opaque, .fs = &fs});
   std::vector<StoredEntry> surplus;
   for (const CheckpointOverview& one : run.checkpoints) {
-    // One that cannot be read just now may be the best.
-    const bool unknown = rules.best > 0 && !one.problem.empty();
-    if (one.kept_by.empty() && !unknown) surplus.push_back({one.step, one.path, one.size});
+    if (one.kept_by.empty()) surplus.push_back({one.step, one.path, one.size});
   }
   return remove_entries(CheckpointStore(fs, directory), surplus, options);
 }

@@ -27,10 +27,10 @@ Ids number_parameters(const Optimizer& optimizer) {
   Ids ids;
   std::int64_t start = 0;
   for (const auto& group : optimizer.param_groups()) {
-    const Ids earlier = ids;
     for (std::size_t i = 0; i < group.params().size(); ++i) {
-      const compat::StateKey key = compat::state_key(group.params()[i]);
-      if (!earlier.contains(key)) ids[key] = start + static_cast<std::int64_t>(i);
+      const auto number = start + static_cast<std::int64_t>(i);
+      const auto [known, is_new] = ids.emplace(compat::state_key(group.params()[i]), number);
+      if (!is_new && known->second >= start) known->second = number;  // of this group
     }
     start += static_cast<std::int64_t>(group.params().size());
   }

@@ -39,7 +39,8 @@ DURABILITY_CALL = re.compile(
     r"(?<![\w.>])((?:::|std::|std::filesystem::)?"
     r"(?:renameat2?|rename|fsync|fdatasync|syncfs|sync_file_range|unlinkat|unlink|rmdir))\s*\(")
 # The seam: where these calls are declared as members, and where they are made.
-SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/posix_fs.cpp", "python/src/watched_fs.h", "python/src/source.cpp")
+SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/include/torchkeep/files/stores.h", "src/files/stores.cpp",
+        "src/files/posix_fs.cpp", "python/src/watched_fs.h", "python/src/source.cpp")
 # Who knows how a checkpoint of a run is called, and renames it.
 CHECKPOINT_PATH_HOMES = ("src/run/checkpoint_store.cpp", "src/run/pt_file_kind.cpp", "src/run/names.cpp",
                          "src/run/include/torchkeep/run/names.h")

@@ -7,8 +7,10 @@
 #include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/run/checkpoint_store.h>
 
+#include "recover.h"
 #include "support/expect_error.h"
 #include "support/memory_fs.h"
+#include "support/toy_kind.h"
 #include "support/whole_file.h"
 
 namespace torchkeep {
@@ -133,6 +135,75 @@ TEST_F(Store, AFolderUnderTheNameOfACheckpointIsOdd) {
   EXPECT_TRUE(store.is_odd("step-00000003.pt"));
   EXPECT_FALSE(store.is_odd("notes.txt"));
   EXPECT_EQ(steps(), Steps{});
+}
+
+/// A run directory that holds checkpoints of two kinds and writes folders.
+class TwoKinds : public ::testing::Test {
+ protected:
+  TwoKinds() {
+    fs.make_directory("/run");
+    commit(*CheckpointStore(fs, "/run").begin(1, state(1), {}), {});
+    for (const int step : {2, 3}) commit(*store.begin(step, state(step), {}), {.read_back = true});
+  }
+  static Value state(std::int64_t step) {
+    return {{"step", step}, {"model", Tensor::of<std::int64_t>({2}, {step, -step})}};
+  }
+  Steps steps() const {
+    Steps found;
+    for (const CheckpointInfo& one : store.list()) found.push_back(one.step);
+    return found;
+  }
+  void damage(const std::string& file) {
+    std::string bytes = read_file(fs, file);
+    char& in_the_pickle = bytes.at(bytes.find("\x80\x02") + 2);
+    in_the_pickle = static_cast<char>(in_the_pickle ^ 1);
+    fs.remove(file);
+    create_file(fs, file, bytes);
+  }
+
+  MemoryFs fs;
+  testing::ToyKind folders;
+  const CheckpointKind* kinds[2] = {&folders, &pt_file_kind()};
+  CheckpointStore store{fs, "/run", kinds};
+};
+
+TEST_F(TwoKinds, AreListedTogetherAndReadEachInItsWay) {
+  EXPECT_EQ(fs.list("/run"), (Names{"step-00000001.pt", "toy-2", "toy-3"}));
+  EXPECT_EQ(steps(), (Steps{1, 2, 3}));
+  for (const CheckpointInfo& one : store.list()) {
+    EXPECT_TRUE(store.load(one.path) == state(one.step)) << one.path;
+    EXPECT_TRUE(store.is_whole(one.path));
+    store.verify(one.path);
+  }
+}
+
+TEST_F(TwoKinds, TheNewestIsRecoveredAndADamagedFolderGoesIntoQuarantineWhole) {
+  EXPECT_EQ(recover(store, Role::writer)->step, 3);
+  damage("/run/toy-3/model.pt");
+  const auto found = recover(store, Role::writer);
+  EXPECT_EQ(found->step, 2);
+  EXPECT_EQ(found->damaged.at(0).path, "/run/toy-3.broken");
+  EXPECT_EQ(store.quarantined().size(), 1U);
+  store.remove_quarantined("/run/toy-3.broken");
+  damage("/run/toy-2/rest.pt");
+  EXPECT_EQ(recover(store, Role::writer)->step, 1);
+}
+
+TEST_F(TwoKinds, RetentionAndPinsDoNotAskForTheKind) {
+  store.pin(2);
+  EXPECT_FALSE(store.remove(2));
+  EXPECT_TRUE(store.remove(1));
+  EXPECT_TRUE(store.remove(3));
+  EXPECT_EQ(fs.list("/run"), (Names{"pin-00000002", "toy-2"}));
+}
+
+TEST_F(TwoKinds, AnAbandonedFolderAndOneLeftByAKilledProcessGo) {
+  store.begin(4, state(4), {})->write({});
+  EXPECT_EQ(steps(), (Steps{1, 2, 3}));
+  fs.rename("/run/toy-3", "/run/.toy-pending-3");
+  EXPECT_EQ(store.leftovers().size(), 1U);
+  EXPECT_EQ(store.clean_up(), 1U);
+  EXPECT_EQ(fs.list("/run"), (Names{"step-00000001.pt", "toy-2"}));
 }
 
 }  // namespace

@@ -131,6 +131,13 @@ struct LockAttempt {
   std::string holder_note;         ///< the note its holder left; may be old or empty
 };
 
+/// What a store may lack. Everything that a run does works without: see docs/formats/stores.md.
+enum class Capability : std::uint8_t {
+  append,  ///< create() and open_write(): files that are written in place
+  rename,  ///< rename()
+  lock,    ///< try_lock()
+};
+
 /// A file system. Paths are as the system takes them; errors are Error with the path and the action: Code::not_found
 /// when the path does not exist, Code::invalid_argument when a folder or device stands where a file is expected,
 /// Code::io otherwise, with the system error. Safe to use from several threads.
@@ -140,6 +147,9 @@ class Fs {
   Fs(const Fs&) = delete;
   Fs& operator=(const Fs&) = delete;
   virtual ~Fs() = default;
+
+  /// Whether this store can do that, where `path` is. What it cannot throws Error (unsupported).
+  virtual bool can(Capability, const std::string& /*path*/) const noexcept { return true; }
 
   /// A new, empty file. It must not exist (system error EEXIST), not even as a dangling link.
   virtual std::unique_ptr<File> create(const std::string& path, const CreateOptions& options) = 0;

@@ -46,11 +46,18 @@ std::optional<std::string_view> temporary_target(std::string_view name) noexcept
 /// there: for the holder of the folder's Lock.
 std::size_t remove_temporaries(Fs& fs, const std::string& directory, std::span<const std::string_view> targets = {});
 
+/// All bytes of a file.
+std::string read_whole(Fs& fs, const std::string& path);
+
+/// Gives a file another name. Where the store cannot rename, a copy is published under the new name before the old one
+/// is removed: a process that dies in between leaves both.
+void move_file(Fs& fs, const std::string& from, const std::string& to);
+
 /// A log to go on with, created when missing. It is a file in its folder and nothing else: a link, folder, pipe or
 /// device in its place is an Error (invalid_argument), and a file with other names (hard links) is replaced by a copy.
 std::unique_ptr<File> open_log(Fs& fs, const std::string& path);
 
-/// Makes sure that there is something at `path`: an empty file is created where the name is free.
+/// Makes sure that there is something at `path`: an empty file is put where the name is free.
 void mark(Fs& fs, const std::string& path);
 
 /// Creates the folder `path` and those above it that are missing, each synced into its parent when `durable`.

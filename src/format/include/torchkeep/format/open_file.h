@@ -13,7 +13,7 @@
 
 namespace torchkeep {
 
-/// The formats that are read (docs/formats.md tells each from the others).
+/// The formats that are read.
 enum class FileFormat : std::uint8_t {
   torch_zip,     ///< torch.save since PyTorch 1.6, torch::pickle_save
   torch_script,  ///< a TorchScript archive, or torch::save of LibTorch

@@ -51,12 +51,20 @@ class CheckpointKind {
   virtual FileKind made_of() const noexcept = 0;
   /// Bytes of all its files; 0 when it is gone.
   virtual std::uint64_t size(Fs& fs, const std::string& path) const = 0;
-  /// Begins to write `checkpoint`, which is to appear at `path`. load(), OpenedCheckpoint and verify() of that path are
-  /// what reads it. Throws Error.
+  /// Begins to write `checkpoint`, which is to appear at `path`. Throws Error.
   virtual std::unique_ptr<PendingCheckpoint> begin(Fs& fs, const std::string& path, const Value& checkpoint,
                                                    const WriteRules& rules) const = 0;
   /// Removes what stands at `path`, where no reader looks any more. Throws Error.
   virtual void remove(Fs& fs, const std::string& path) const = 0;
+
+  // How it is read; see the functions of these names in CheckpointStore. As they stand here, they read what
+  // torchkeep::load() reads: a file of any format, and a folder of torch.distributed.checkpoint.
+
+  virtual Value open(Fs& fs, const std::string& path) const;
+  virtual Value structure(Fs& fs, const std::string& path) const;
+  virtual Value load(Fs& fs, const std::string& path) const;
+  virtual void verify(Fs& fs, const std::string& path) const;
+  virtual bool is_whole(Fs& fs, const std::string& path) const;
 };
 
 /// A single file of torch.save, "step-00000400.pt": what one process writes.
@@ -149,6 +157,7 @@ class CheckpointStore final {
   /// Whether what stands there is one itself, and no link.
   bool is_own(const Parsed& parsed, const std::string& name) const;
   void remove_at(const CheckpointKind& kind, const std::string& path) const;
+  /// By the name alone; the first kind for a name that is none of this store's, such as that of a copy.
   const CheckpointKind& kind_of(const std::string& path) const;
   std::vector<std::string> names() const;
   std::string at(std::string_view name) const;

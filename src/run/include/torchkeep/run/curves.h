@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <torchkeep/files/fs.h>
+#include <torchkeep/files/stores.h>
 
 namespace torchkeep {
 
@@ -26,6 +26,6 @@ struct RunCurves {
 
 /// Reads the metrics log and the structure of every checkpoint. Takes 16 bytes of memory per point.
 /// Throws Error (not_found) when there is no such folder, (io).
-RunCurves read_curves(const std::string& directory, Fs& fs = posix_fs());
+RunCurves read_curves(const std::string& directory, Fs& fs = any_store());
 
 }  // namespace torchkeep

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <torchkeep/files/fs.h>
+#include <torchkeep/files/stores.h>
 #include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/state/value.h>
@@ -45,6 +45,6 @@ struct RunOverview {
 
 /// Looks at everything in `directory`. `kept_by` goes by the rules the newest checkpoint records (or by `rules`).
 /// Throws Error (not_found) when there is no such folder, (io) when it cannot be read.
-RunOverview look_at_run(const std::string& directory, const std::optional<KeepRules>& rules = {}, Fs& fs = posix_fs());
+RunOverview look_at_run(const std::string& directory, const std::optional<KeepRules>& rules = {}, Fs& fs = any_store());
 
 }  // namespace torchkeep

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <torchkeep/files/fs.h>
+#include <torchkeep/files/stores.h>
 #include <torchkeep/run/overview.h>
 
 namespace torchkeep {
@@ -32,15 +32,15 @@ struct RemovalOptions {
 /// damaged. Throws Error: busy (a run is writing there), corrupt (the newest is damaged), invalid_argument (no `last`),
 /// io.
 Removal prune_run(const std::string& directory, const KeepRules& rules, const RemovalOptions& options = {},
-                  Fs& fs = posix_fs());
+                  Fs& fs = any_store());
 
 /// Removes the checkpoints of these steps. Throws Error: not_found (lists every step without a checkpoint; then nothing
 /// is removed), invalid_argument (the newest or a pinned one is among
 /// them, without `newest` or `pinned`; then nothing is removed), busy, io.
 Removal remove_checkpoints(const std::string& directory, const std::vector<std::int64_t>& steps,
-                           const RemovalOptions& options = {}, Fs& fs = posix_fs());
+                           const RemovalOptions& options = {}, Fs& fs = any_store());
 
 /// Removes the damaged checkpoints that were set aside. Throws Error: busy, io.
-Removal remove_broken(const std::string& directory, const RemovalOptions& options = {}, Fs& fs = posix_fs());
+Removal remove_broken(const std::string& directory, const RemovalOptions& options = {}, Fs& fs = any_store());
 
 }  // namespace torchkeep
