@@ -34,6 +34,9 @@ class TheTree(unittest.TestCase):
     def test_only_files_renames_and_syncs(self):
         self.holds(rules.check_durability_calls)
 
+    def test_only_the_store_knows_the_paths_of_checkpoints(self):
+        self.holds(rules.check_checkpoint_paths)
+
     def test_files_stay_short(self):
         self.holds(rules.check_sizes)
 
@@ -93,6 +96,15 @@ class BreakingARule(unittest.TestCase):
             self.accepted(check, "src/checkpoint/save.cpp", f"void f() {{ {call}\n }}\n")
         self.refused(check, "src/files/publish.cpp", "int r = ::rename(a, b);\n")
         self.accepted(check, "src/files/posix_fs.cpp", "int r = ::rename(a, b);\n")
+
+    def test_a_path_of_a_checkpoint_outside_the_store_is_noticed(self):
+        check = rules.check_checkpoint_paths
+        for call in ("names::checkpoint(step)", "names::parse_broken(name)", "fs.rename(a, b)", "fs_.rename(a, b)"):
+            self.refused(check, "src/run/retain.cpp", f"void f() {{ {call}; }}\n")
+        for call in ("store.path_of(step)", "names::finished(step)", "// names::checkpoint(step)"):
+            self.accepted(check, "src/run/retain.cpp", f"void f() {{ {call}\n }}\n")
+        self.accepted(check, "src/run/checkpoint_store.cpp", "fs_.rename(a, b);\n")
+        self.accepted(check, "cli/tidy.cpp", "names::parse_checkpoint(a);\n")
 
     def test_a_long_file_is_noticed(self):
         self.refused(rules.check_sizes, "src/base/include/torchkeep/base/a.h", "//\n" * 400)

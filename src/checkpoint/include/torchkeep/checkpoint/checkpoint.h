@@ -31,9 +31,6 @@ struct SaveOptions {
   /// Threads that read back, as in LoadOptions. One thread writes, however many cores there are: two that write one
   /// file are slower than one, and the CRCs it computes on the way cost less than the disk or the cache takes.
   unsigned threads = 0;
-  /// Called when the file is written, synced and read back, before its name leads to it. What it throws comes out of
-  /// save(), and the old file stays.
-  std::function<void()> consent = {};
   /// See PublishOptions::replace_link.
   bool replace_link = false;
 };
