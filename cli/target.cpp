@@ -62,11 +62,11 @@ void Target::write(Plan plan, bool shows_progress) const {
   if (!is_stream()) {
     const StopSignals signals;
     ProgressLine progress(fmt::format("writing {}", printable(path_)), shows_progress);
-    const SaveOptions until_its_name = {.consent = StopSignals::check};
-    return save_plan(std::move(plan), path_, until_its_name, [&](std::uint64_t done, std::uint64_t total) {
+    const auto on_progress = [&](std::uint64_t done, std::uint64_t total) {
       StopSignals::check();
       progress.update(done, total);
-    });
+    };
+    return save_plan(std::move(plan), path_, {}, on_progress, StopSignals::check);
   }
   Output out;
   stream_plan(std::move(plan), [&out](Bytes bytes) { out.write(as_text(bytes)); });
@@ -77,11 +77,10 @@ std::uint64_t Target::write_folder(const Value& value, bool shows_progress) cons
   const StopSignals signals;
   ProgressLine progress(fmt::format("writing {}", printable(path_)), shows_progress);
   std::uint64_t nbytes = 0;
-  save_folder(value, path_, new_save_id(), {.save = {.consent = StopSignals::check}},
-              [&](std::uint64_t done, std::uint64_t total) {
-                StopSignals::check();
-                progress.update(done, nbytes = total);
-              });
+  save_folder(value, path_, new_save_id(), {}, [&](std::uint64_t done, std::uint64_t total) {
+    StopSignals::check();
+    progress.update(done, nbytes = total);
+  });
   return nbytes;
 }
 

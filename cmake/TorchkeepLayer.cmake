@@ -21,9 +21,13 @@ function(torchkeep_compile_options target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
   target_compile_options(${target} PRIVATE -Wall -Wextra $<$<BOOL:${TORCHKEEP_WERROR}>:-Werror>)
-  # g++ 12 warns of overlapping copies inside std::string where there are none (GCC bug 105651).
+  # g++ 12 warns of overlapping copies inside std::string where there are none (GCC bug 105651); with precompiled headers it
+  # takes what it inlines from them for ours and warns of impossible sizes too (GCC bug 105329).
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     target_compile_options(${target} PRIVATE -Wno-restrict)
+    if(TORCHKEEP_PCH)
+      target_compile_options(${target} PRIVATE -Wno-stringop-overflow -Wno-array-bounds)
+    endif()
   endif()
   if(TORCHKEEP_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${TORCHKEEP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)

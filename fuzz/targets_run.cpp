@@ -87,8 +87,8 @@ void run_run_directory(std::string_view bytes) {
   for (const char* name : {"last", "best", "1"}) attempt([&] { find_checkpoint(kDirectory, name, {}, fs); });
   attempt([&] { look_at_run(kDirectory, {}, fs); });
   attempt([&] { read_curves(kDirectory, fs); });
-  attempt([&] { recover(fs, kDirectory, Role::reader); });
-  attempt([&] { recover(fs, kDirectory, Role::writer); });
+  attempt([&] { recover(CheckpointStore(fs, kDirectory), Role::reader); });
+  attempt([&] { recover(CheckpointStore(fs, kDirectory), Role::writer); });
 }
 
 void run_plot(std::string_view bytes) {

@@ -16,7 +16,7 @@ from conftest import ROOT
 PAGE = (ROOT / "docs" / "python" / "recipes.md").read_text(encoding="utf-8")
 RECIPES = dict(re.findall(r"^## ([^\n]*)\n.*?^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
 # After so many finished steps (or saves) each process is killed: in the middle of an epoch, and where one ends.
-CUTS = {"Lightning": [2, 1], "Hugging Face's Trainer": [3, 3], "Validation, and the best": [5, 3]}
+CUTS = {"Lightning": [2, 1], "Hugging Face's Trainer": [2, 1], "Validation, and the best": [5, 3]}
 
 
 def frameworks(title):

@@ -14,22 +14,24 @@ import torchkeep
 SOURCES = sorted(pathlib.Path(torchkeep.__file__).parent.glob("*.py*"))
 
 STANDARD = set("""
-    argparse.Namespace collections.Counter collections.OrderedDict collections.abc collections.abc.Callable
-    collections.abc.Iterable collections.abc.Iterator collections.abc.Mapping collections.abc.MutableMapping
-    collections.abc.Sequence collections.defaultdict collections.deque contextlib.contextmanager copy.copy
-    copy.deepcopy dataclasses.dataclass datetime.date datetime.datetime datetime.time datetime.timedelta
-    datetime.timezone decimal.Decimal enum.Enum enum.Flag fractions.Fraction functools.wraps html.escape
-    inspect.signature io.BytesIO io.RawIOBase io.TextIOBase itertools.islice logging.ERROR logging.INFO
-    logging.WARNING logging.getLogger os.PathLike os.SEEK_CUR os.execv os.fsdecode os.fspath os.getpid os.kill
-    os.path os.path.basename os.path.dirname os.path.exists os.path.join pathlib.Path pathlib.PosixPath
+    __future__.annotations argparse.Namespace collections.Counter collections.OrderedDict collections.abc
+    collections.abc.Callable collections.abc.Iterable collections.abc.Iterator collections.abc.Mapping
+    collections.abc.MutableMapping collections.abc.Sequence collections.defaultdict collections.deque
+    concurrent.futures concurrent.futures.Future concurrent.futures.ThreadPoolExecutor contextlib.contextmanager
+    copy.copy copy.deepcopy dataclasses.dataclass datetime.date datetime.datetime datetime.time datetime.timedelta
+    datetime.timezone decimal.Decimal enum.Enum enum.Flag fractions.Fraction functools.wraps hashlib.sha256
+    html.escape inspect.signature io.BytesIO io.RawIOBase io.TextIOBase itertools.islice json.dumps json.loads
+    logging.ERROR logging.INFO logging.WARNING logging.getLogger os.O_RDONLY os.PathLike os.SEEK_CUR os.close
+    os.execv os.fsdecode os.fspath os.fsync os.getpid os.kill os.makedirs os.open os.path os.path.abspath
+    os.path.basename os.path.dirname os.path.exists os.path.join os.remove pathlib.Path pathlib.PosixPath
     pathlib.PurePath pathlib.PurePosixPath pathlib.PureWindowsPath pathlib.WindowsPath pickle.UnpicklingError
     platform.python_version random.Random random.SystemRandom random.getstate random.seed random.setstate
-    signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN signal.default_int_handler
-    signal.getsignal signal.signal struct.pack sys._getframe sys.argv sys.exit sys.modules sys.stderr
-    sysconfig.get_path tempfile.TemporaryDirectory threading.current_thread threading.get_ident
-    threading.main_thread time.monotonic types.MethodType types.SimpleNamespace types.TracebackType typing.Any
-    typing.IO typing.Literal uuid.SafeUUID uuid.UUID warnings.catch_warnings warnings.simplefilter warnings.warn
-    weakref.WeakKeyDictionary weakref.WeakSet weakref.finalize weakref.ref
+    re.fullmatch signal.SIGINT signal.SIGTERM signal.SIGUSR1 signal.SIG_DFL signal.SIG_IGN
+    signal.default_int_handler signal.getsignal signal.signal struct.pack sys._getframe sys.argv sys.exit
+    sys.modules sys.stderr sysconfig.get_path tempfile.TemporaryDirectory threading.current_thread
+    threading.get_ident threading.main_thread time.monotonic types.MethodType types.SimpleNamespace
+    types.TracebackType typing.Any typing.IO typing.Literal uuid.SafeUUID uuid.UUID warnings.catch_warnings
+    warnings.simplefilter warnings.warn weakref.WeakKeyDictionary weakref.WeakSet weakref.finalize weakref.ref
 """.split())
 
 C_INTERFACE = set("""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ._adapter import (Adapter, Judged, Plan, call_own, differences, is_class, is_of_torch, listed, mismatch, same,
                        torch_module)
 from ._matching import NAMES, Matching, has_parameter_groups
-from ._plain import plain, restored
+from ._plain import as_number, plain, restored
 
 # Hyperparameters that choose an implementation or came with a later version; a file may lack them.
 _OPTIONAL = {"foreach", "fused", "capturable", "differentiable", "maximize", "nesterov", "decoupled_weight_decay",
@@ -44,13 +44,22 @@ class Optimizer(Adapter):
                 if id(parameter) not in known]
 
     def capture(self):
-        state = plain(self.optimizer.state_dict(), self._package())
+        state = plain(self._with_numbers(self.optimizer.state_dict()), self._package())
         self._check_inner(state)
         names = self._names()
         if names is not None and has_parameter_groups(state) and NAMES not in state:
             if [len(one) for one in names] == [len(group["params"]) for group in state["param_groups"]]:
                 state = {**state, NAMES: names}
         return state
+
+    def _with_numbers(self, state):
+        """Hyperparameters as Python's numbers, which a program of PyTorch alone can use."""
+        known = getattr(self.optimizer, "defaults", {})
+        if not has_parameter_groups(state) or not any(as_number(value) is not value for group in state["param_groups"]
+                                                      for key, value in group.items() if key in known):
+            return state
+        return {**state, "param_groups": [{key: as_number(value) if key in known else value for key, value in group.items()}
+                                          for group in state["param_groups"]]}
 
     def _package(self):
         """The package whose objects may stand in the state: the optimizer's own."""

@@ -16,7 +16,7 @@ from ._adapter import outside
 from ._errors import InvalidArgumentError
 from ._gate import Gates
 from ._generators import Generators
-from ._reminders import OptimizerWatch, moves, tracked_tensors
+from ._reminders import OptimizerWatch, is_scheduled, moves, tracked_tensors
 from ._signals import StopSignals
 from ._values import Value, Values
 
@@ -423,7 +423,7 @@ class Run:
                 yield ("the generators are not saved (rng=False), so a resumed run drops other elements in "
                        f"{', '.join(droppers)}")
         scheduled = [f"'{name}'" for name, one in optimizers
-                     if any("initial_lr" in group for group in one.optimizer.param_groups)
+                     if is_scheduled(one.optimizer)
                      and not any(moves(other, one.optimizer) for other in self._adapters.values())]
         if scheduled:
             yield (f"{', '.join(scheduled)} has an initial_lr, so a scheduler moves its learning rate, but no scheduler is "

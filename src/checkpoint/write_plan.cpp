@@ -18,7 +18,7 @@ constexpr std::uint64_t kGathered = std::uint64_t{64} << 10;
 
 class PlanWriter {
  public:
-  PlanWriter(Plan& plan, File& file, const WriteProgress& on_progress)
+  PlanWriter(Plan& plan, File& file, const Progress& on_progress)
       : plan_(plan), file_(file), on_progress_(on_progress), crcs_(plan.payloads.size()) {
     buffer_.reserve(kBlock);
   }
@@ -110,7 +110,7 @@ class PlanWriter {
 
   Plan& plan_;
   File& file_;
-  const WriteProgress& on_progress_;
+  const Progress& on_progress_;
   std::vector<std::uint32_t> crcs_;  // by payload
   std::vector<std::byte> buffer_;    // bytes that follow position_
   std::uint64_t position_ = 0;
@@ -119,7 +119,7 @@ class PlanWriter {
 
 }  // namespace
 
-void write_plan(Plan& plan, File& file, const WriteProgress& on_progress) {
+void write_plan(Plan& plan, File& file, const Progress& on_progress) {
   PlanWriter(plan, file, on_progress).run();
 }
 

@@ -10,7 +10,7 @@ namespace torchkeep {
 
 /// Writes all extents from front to back and computes the CRC of each payload on the way, while its bytes are in the
 /// cache; the literals of `plan` receive them. `on_progress` is told after each block.
-void write_plan(Plan& plan, File& file, const WriteProgress& on_progress = nullptr);
+void write_plan(Plan& plan, File& file, const Progress& on_progress = {});
 
 /// Publishes the file that `write` writes, which is the plan's, under the options of save().
 void publish_plan(const Plan& plan, const std::string& path, const SaveOptions& options,

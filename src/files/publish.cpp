@@ -8,6 +8,7 @@
 //   5 sync     the folder: the name now leads to the new file after a power cut, too
 //
 // Without `durable`, the two syncs are left out. A failure in 1 to 4 removes the temporary file.
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
@@ -197,24 +198,66 @@ bool is_number(std::string_view text) noexcept {
   return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
+/// A temporary file beside the one that it becomes.
+class PendingSibling final : public PendingFile {
+ public:
+  PendingSibling(Fs& fs, const std::string& path, const PublishOptions& options)
+      : fs_(fs), path_(path), options_(options), target_(find_target(fs, path, options)) {
+    temporary_ = create_temporary(fs_, target_, path_);  // 1
+    try {
+      if (options_.size) reserve(fs_, file(), target_, *options_.size);
+    } catch (const Error& error) {
+      fail(error);
+    }
+  }
+
+  File& file() override { return temporary_->file(); }
+  void sync() override {
+    file().sync();  // 3
+    synced_ = true;
+  }
+  std::unique_ptr<ReadAt> open_read() override { return fs_.open_read(temporary_->path()); }
+
+  void commit() override {
+    try {
+      if (options_.durable && !synced_) sync();
+      file().close();
+      fs_.rename(temporary_->path(), target_.path);  // 4
+      temporary_->renamed();
+    } catch (const Error& error) {
+      fail(error);
+    }
+    if (options_.durable) sync_folder(fs_, target_, path_);  // 5
+  }
+
+  [[noreturn]] void fail(const Error& error) override {
+    temporary_->discard();
+    fail_publish(fs_, target_, path_, temporary_->path(), error, options_.size);
+  }
+
+ private:
+  Fs& fs_;
+  std::string path_;
+  PublishOptions options_;
+  Target target_;
+  std::unique_ptr<Temporary> temporary_;
+  bool synced_ = false;
+};
+
 }  // namespace
 
+std::unique_ptr<PendingFile> Fs::begin_publish(const std::string& path, const PublishOptions& options) {
+  return std::make_unique<PendingSibling>(*this, path, options);
+}
+
 void publish(Fs& fs, const std::string& path, const std::function<void(File&)>& fill, const PublishOptions& options) {
-  const Target target = find_target(fs, path, options);
-  const auto temporary = create_temporary(fs, target, path);  // 1
-  File& file = temporary->file();
+  const auto pending = fs.begin_publish(path, options);  // 1
   try {
-    if (options.size) reserve(fs, file, target, *options.size);
-    fill(file);                                 // 2
-    if (options.durable) file.sync();           // 3
-    file.close();                               //
-    fs.rename(temporary->path(), target.path);  // 4
-    temporary->renamed();
+    fill(pending->file());  // 2
   } catch (const Error& error) {
-    temporary->discard();
-    fail_publish(fs, target, path, temporary->path(), error, options.size);
+    pending->fail(error);
   }
-  if (options.durable) sync_folder(fs, target, path);  // 5
+  pending->commit();  // 3, 4, 5
 }
 
 void publish(Fs& fs, const std::string& path, Bytes bytes, const PublishOptions& options) {
@@ -235,19 +278,27 @@ std::string resolve_links(Fs& fs, const std::string& path) {
 }
 
 bool is_temporary_name(std::string_view name) noexcept {
-  constexpr std::string_view kMark = ".tmp-";
-  const std::size_t mark = name.rfind(kMark);
-  if (!name.starts_with('.') || mark == std::string_view::npos) return false;
-  const std::string_view numbers = name.substr(mark + kMark.size());
-  const std::size_t dash = numbers.find('-');
-  return dash != std::string_view::npos && is_number(numbers.substr(0, dash)) && is_number(numbers.substr(dash + 1));
+  return temporary_target(name).has_value();
 }
 
-std::size_t remove_temporaries(Fs& fs, const std::string& directory) {
+std::optional<std::string_view> temporary_target(std::string_view name) noexcept {
+  constexpr std::string_view kMark = ".tmp-";
+  const std::size_t mark = name.rfind(kMark);
+  if (!name.starts_with('.') || mark == std::string_view::npos) return std::nullopt;
+  const std::string_view numbers = name.substr(mark + kMark.size());
+  const std::size_t dash = numbers.find('-');
+  if (dash == std::string_view::npos || !is_number(numbers.substr(0, dash)) || !is_number(numbers.substr(dash + 1)))
+    return std::nullopt;
+  return mark == 0 ? std::string_view() : name.substr(1, mark - 1);
+}
+
+std::size_t remove_temporaries(Fs& fs, const std::string& directory, std::span<const std::string_view> targets) {
   std::size_t removed = 0;
   for (const std::string& name : fs.list(directory)) {
+    const auto target = temporary_target(name);
+    if (!target) continue;
+    if (!targets.empty() && std::find(targets.begin(), targets.end(), *target) == targets.end()) continue;
     const std::string path = (std::filesystem::path(directory) / name).string();
-    if (!is_temporary_name(name)) continue;
     const auto there = fs.entry(path);
     if (!there || there->kind != FileKind::regular) continue;
     fs.remove(path);

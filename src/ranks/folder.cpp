@@ -52,17 +52,26 @@ bool is_hidden_folder(std::string_view name) noexcept {
   return dot != std::string_view::npos && dot + 1 < name.size() && parse_checkpoint_folder(name.substr(0, dot));
 }
 
-RankFolder::RankFolder(Fs& fs, std::string directory, ShareFormat& format, std::function<void()> before_publish)
-    : fs_(fs), directory_(std::move(directory)), format_(format), before_publish_(std::move(before_publish)) {
+RankFolder::RankFolder(Fs& fs, std::string directory, ShareFormat& format, std::function<void()> before_publish,
+                       std::string name)
+    : fs_(fs),
+      directory_(std::move(directory)),
+      format_(format),
+      before_publish_(std::move(before_publish)),
+      name_(std::move(name)) {
   if (!directory_.ends_with('/')) directory_ += '/';
 }
 
+std::string RankFolder::name_of(std::int64_t step) const {
+  return name_.empty() ? folder_name(step) : name_;
+}
+
 std::string RankFolder::published(std::int64_t step) const {
-  return directory_ + folder_name(step);
+  return directory_ + name_of(step);
 }
 
 std::string RankFolder::hidden(const CheckpointId& checkpoint) const {
-  return fmt::format("{}.{}.{}", directory_, folder_name(checkpoint.step), checkpoint.token);
+  return fmt::format("{}.{}.{}", directory_, name_of(checkpoint.step), checkpoint.token);
 }
 
 RankAnswer RankFolder::perform(const RankAction& action) {
@@ -148,6 +157,7 @@ std::optional<CheckpointId> RankFolder::look(std::int64_t step) {
 }
 
 std::optional<CheckpointId> RankFolder::newest_before(const std::optional<CheckpointId>& limit) {
+  if (!name_.empty()) return limit ? std::nullopt : look(0);
   std::optional<std::int64_t> newest;
   std::string broken;
   for (const std::string& name : fs_.list(directory_)) {

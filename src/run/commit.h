@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <torchkeep/files/fs.h>
+#include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/options.h>
 #include <torchkeep/state/value.h>
 
@@ -17,7 +17,6 @@ namespace torchkeep {
 
 struct CommitRequest {
   std::int64_t step = 0;
-  std::string path;
   Value checkpoint;
   double capture_seconds = 0;  ///< that the training waited for the checkpoint's Value
 };
@@ -35,9 +34,9 @@ struct CommitReport {
   bool copies_all = false;             ///< from now on everything is copied at once, for too much changes
 };
 
-/// Saves as `options` say. Errors are in the report. `consent` as in SaveOptions; it may throw CalledOff, and then
-/// nothing is saved.
-CommitReport commit(Fs& fs, const RunOptions& options, const CommitRequest& request,
-                    const std::function<void()>& consent = {});
+/// Commits the checkpoint of `request` as `options` say. Errors are in the report. `before_commit` as in CommitSteps;
+/// it may throw CalledOff, and then nothing is saved.
+CommitReport commit(const CheckpointStore& store, const RunOptions& options, const CommitRequest& request,
+                    const std::function<void()>& before_commit = {});
 
 }  // namespace torchkeep

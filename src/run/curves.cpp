@@ -1,24 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Reads the metrics log line by line, and the learning rates out of the checkpoints.
-#define JSON_ASSERT(condition) static_cast<void>(0)  // the library never ends the program
-
 #include <algorithm>
 #include <cerrno>
 #include <fmt/format.h>
-#include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include <torchkeep/checkpoint/sections.h>
-#include <torchkeep/format/pt.h>
-#include <torchkeep/run/checkpoints.h>
+#include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/curves.h>
 #include <torchkeep/run/names.h>
+#include <torchkeep/run/schema.h>
 
-#include "log_line.h"
 #include "places.h"
-#include "provenance.h"
 
 namespace torchkeep {
 namespace {
@@ -44,25 +38,10 @@ class Collector {
   std::map<std::string, std::size_t> index_;
 };
 
-std::optional<double> number_in(const nlohmann::ordered_json& value) {
-  if (value.is_number()) return value.get<double>();
-  if (!value.is_string()) return std::nullopt;
-  const std::string& text = value.get_ref<const std::string&>();
-  if (text == "NaN") return std::numeric_limits<double>::quiet_NaN();
-  if (text == "Infinity") return std::numeric_limits<double>::infinity();
-  if (text == "-Infinity") return -std::numeric_limits<double>::infinity();
-  return std::nullopt;
-}
-
 bool add_line(std::string_view line, Collector& metrics) {
-  const auto json = nlohmann::ordered_json::parse(line, nullptr, false);
-  if (!json.is_object()) return false;
-  const auto step = step_of(json);
-  if (!step) return false;
-  for (const auto& [name, value] : json.items()) {
-    const auto number = name == "step" ? std::nullopt : number_in(value);
-    if (number) metrics.add(name, *step, *number);
-  }
+  const auto parsed = schema::parse_metrics_line(line);
+  if (!parsed) return false;
+  for (const auto& [name, number] : parsed->numbers) metrics.add(name, parsed->step, number);
   return true;
 }
 
@@ -122,11 +101,12 @@ RunCurves read_curves(const std::string& directory, Fs& fs) {
   const std::string log = in_directory(directory, names::kMetrics);
   if (fs.status(log)) read_log(*fs.open_read(log), curves);
   Collector rates(curves.learning_rates);
-  for (const CheckpointInfo& one : list_checkpoints(directory, fs)) {
+  const CheckpointStore store(fs, directory);
+  for (const CheckpointInfo& one : store.list()) {
     try {
-      const Value checkpoint = read_pt(fs.open_read(one.path), {.unknown_classes = UnknownClasses::opaque});
+      const Value checkpoint = store.structure(one.path);
       add_rates(checkpoint, one.step, rates);
-      if (checkpoint.is_mapping()) curves.resumed_at = recorded_resumes(checkpoint.get("provenance", none));
+      if (checkpoint.is_mapping()) curves.resumed_at = schema::provenance_of(checkpoint).resumed_at;
     } catch (const Error& error) {
       if (error.code() == Code::io) throw;  // a damaged one has no point
     }

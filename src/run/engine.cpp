@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <torchkeep/run/schema.h>
+
 #include "check_options.h"
 #include "engine_impl.h"
 
@@ -20,8 +22,9 @@ Engine::Impl::Impl(std::string folder, RunOptions chosen)
       owner(::getpid()),
       log(fs, directory),
       save_log(fs, directory),
-      retention(fs, directory, options),
-      saver(fs, options) {}
+      store(fs, directory),
+      retention(store, options),
+      saver(store, options) {}
 
 bool Engine::Impl::in_child() const noexcept {
   return ::getpid() != owner;
@@ -102,8 +105,7 @@ bool Engine::Impl::is_due(std::int64_t next) const {
 bool Engine::Impl::note_metrics(const Value& plain) {
   for (const Entry& entry : plain.items()) metrics_given.insert(entry.key.as_string());
   if (!options.save_on_best) return false;
-  const auto now = plain.find(Value::string(options.best_metric));
-  const auto value = now ? number_of(*now) : std::nullopt;
+  const auto value = schema::metric_in(plain, options.best_metric);
   if (!value || std::isnan(*value) || (best && !is_better(*value, *best, options.best))) return false;
   best = value;
   return true;
@@ -129,7 +131,7 @@ Engine::~Engine() = default;
 void Engine::track(std::string name, Tracked tracked) {
   if (impl_->resumed) throw Error(Code::invalid_argument, fmt::format("track '{}' before resume()", name));
   if (name.empty()) throw Error(Code::invalid_argument, "expected a name for what is tracked, found an empty one");
-  if (is_reserved(name)) {
+  if (schema::is_reserved(name)) {
     throw Error(Code::invalid_argument, fmt::format("'{}' is an entry of every checkpoint; choose another name", name));
   }
   if (is_tracked(impl_->items, name)) {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <torchkeep/files/lock.h>
+#include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/engine.h>
 
 #include "metrics_log.h"
@@ -43,6 +44,7 @@ struct Engine::Impl {
   std::unique_ptr<Lock> lock;
   MetricsLog log;
   SaveLog save_log;
+  CheckpointStore store;
   Retention retention;
   Saver saver;
   std::vector<TrackedItem> items;

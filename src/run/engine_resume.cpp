@@ -26,8 +26,7 @@ void Engine::Impl::open() {
                 .if_unsupported = "set " + spelled(options, "lock", "Locking::if_available")});
   if (!lock->is_held())
     warn(directory + " is on a file system without locks: nothing keeps a second process from writing here too");
-  restore_doomed(fs, directory);
-  const std::size_t removed = remove_temporaries(fs, directory);
+  const std::size_t removed = store.clean_up() + remove_temporaries(fs, directory, kLogs);
   if (removed == 0) return;
   const std::string files = removed == 1 ? "an unfinished file" : fmt::format("{} unfinished files", removed);
   report({.kind = Event::Kind::cleaned,
@@ -40,7 +39,7 @@ std::int64_t Engine::Impl::resume() {
   std::optional<Recovered> recovered;
   if (options.resume != Resume::never) {
     const auto use = [this](const Recovered& found) { take(found); };
-    recovered = recover(fs, directory, writes() ? Role::writer : Role::reader, use, options.verify_first);
+    recovered = recover(store, writes() ? Role::writer : Role::reader, use, options.verify_first);
     if (recovered) recovered->checkpoint = {};  // it holds the file open
   }
   if (!recovered && options.resume == Resume::required) {
@@ -61,7 +60,7 @@ void Engine::Impl::check_start() {
   if (items.empty()) {
     throw Error(Code::invalid_argument, "nothing is tracked, so nothing would be saved; call track() before resume()");
   }
-  const auto there = list_checkpoints(directory, fs);
+  const auto there = store.list();
   if (options.resume == Resume::never && !there.empty()) {
     throw Error(
         Code::invalid_argument,
@@ -77,23 +76,23 @@ void Engine::Impl::check_start() {
 void Engine::Impl::take(const Recovered& recovered) {
   const Value checkpoint = recovered.checkpoint.from_file(recovered.path);
   events.clear();  // of one that turned out damaged while it was used, or of a resume() that failed
-  const Value provenance = checkpoint.is_mapping() ? checkpoint.get("provenance", none) : Value(none);
+  const Value provenance = checkpoint.is_mapping() ? checkpoint.get(schema::kProvenance, none) : Value(none);
   if (look_at_provenance) look_at_provenance(provenance);
   restore(items, options, checkpoint, [this](std::string message) { warn(std::move(message)); });
   step = recovered.step;
   saved = recovered.step;
-  resumed_at = recorded_resumes(provenance);
+  resumed_at = schema::provenance_of(checkpoint).resumed_at;
   resumed_at.push_back(step);
-  if (const auto saved_metrics = checkpoint.find("metrics")) metrics = *saved_metrics;
+  if (const auto saved_metrics = checkpoint.find(schema::kMetrics)) metrics = *saved_metrics;
 }
 
 /// Of the steps up to this one: those after it are made again.
 void Engine::Impl::look_up_best() {
   best.reset();
   if (!options.save_on_best) return;
-  for (const CheckpointInfo& one : list_checkpoints(directory, fs)) {
+  for (const CheckpointInfo& one : store.list()) {
     if (one.step > step) continue;
-    const auto value = metric_of(one.path, options.best_metric, fs);
+    const auto value = metric_of(store, one.path, options.best_metric);
     if (value && !std::isnan(*value) && (!best || is_better(*value, *best, options.best))) best = value;
   }
 }
@@ -105,7 +104,7 @@ std::string Engine::Impl::what_became_of(const Damaged& damaged) const {
 }
 
 void Engine::Impl::announce(const Recovered* recovered) {
-  const std::vector<std::string> odd = odd_entries(fs, directory);
+  const std::vector<std::string> odd = odd_entries(store);
   if (!odd.empty())
     warn(fmt::format("passed over in {}, for these are no files of a run: {}", directory, fmt::join(odd, ", ")));
   if (recovered == nullptr) {

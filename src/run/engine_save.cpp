@@ -14,10 +14,11 @@ namespace torchkeep {
 
 Value Engine::Impl::state() const {
   Value checkpoint = Value::mapping(Kind::dict);
-  checkpoint.set("step", step);
+  checkpoint.set(schema::kStep, step);
+  checkpoint.set(schema::kLayout, schema::kLayoutVersion);
   for (const TrackedItem& item : items) checkpoint.set(Value::string(item.name), capture(item));
-  checkpoint.set("metrics", metrics);
-  checkpoint.set("provenance", provenance_now(options, {saved, resumed_at}, provenance));
+  checkpoint.set(schema::kMetrics, metrics);
+  checkpoint.set(schema::kProvenance, schema::to_value(provenance_now(options, {saved, resumed_at}), provenance));
   return checkpoint;
 }
 
@@ -48,7 +49,7 @@ bool Engine::Impl::save(bool to_its_end) {
 }
 
 std::optional<CommitReport> Engine::Impl::begin_save() {
-  CommitReport failed{.step = step, .path = path_of(names::checkpoint(step))};
+  CommitReport failed{.step = step, .path = store.path_of(step)};
   const Names passed = std::exchange(passed_gate, {});
   last_save = RunClock::now();  // also of a save that fails: the next try comes when the next one is due
   try {
@@ -56,7 +57,7 @@ std::optional<CommitReport> Engine::Impl::begin_save() {
     Value checkpoint = state();
     const std::chrono::duration<double> taken = RunClock::now() - last_save;
     const Saver::Identities streamable = may_stream(passed, checkpoint);
-    saver.begin({step, failed.path, std::move(checkpoint), taken.count()}, streamable);
+    saver.begin({step, std::move(checkpoint), taken.count()}, streamable);
     return std::nullopt;
   } catch (const Error& error) {
     failed.error = error;
@@ -166,7 +167,7 @@ void Engine::Impl::prune() {
   try {
     for (const std::int64_t removed : retention.apply(*saved)) {
       report(Event::Kind::pruned, fmt::format("removed the checkpoint of step {}", removed), removed,
-             path_of(names::checkpoint(removed)));
+             store.path_of(removed));
     }
     for (const std::string& name : fs.list(directory)) {
       const auto end = names::parse_finished(name);

@@ -2,20 +2,20 @@
 // A look at each name.
 #include "entries.h"
 
-#include <cerrno>
+#include <algorithm>
 #include <fmt/format.h>
 
 #include <torchkeep/files/publish.h>
-#include <torchkeep/run/names.h>
 
 #include "places.h"
 
 namespace torchkeep {
 namespace {
 
-bool is_name_of_a_run(std::string_view name) {
-  return name == names::kLock || name == names::kMetrics || name == names::kSaves || names::parse_pin(name) ||
-         names::parse_finished(name) || names::parse_broken(name) || is_temporary_name(name);
+/// A name of a run that the store of its checkpoints does not know.
+bool is_other_name(std::string_view name) {
+  return name == names::kLock || std::find(kLogs.begin(), kLogs.end(), name) != kLogs.end() ||
+         names::parse_finished(name) || is_temporary_name(name);
 }
 
 }  // namespace
@@ -25,25 +25,15 @@ bool is_file(Fs& fs, const std::string& path) {
   return there && there->kind == FileKind::regular;
 }
 
-bool may_be_checkpoint(Fs& fs, const std::string& path) {
-  try {
-    const auto there = fs.status(path);
-    return there && there->kind == FileKind::regular;
-  } catch (const Error& error) {
-    return error.system_error() != ELOOP;  // links in a circle lead nowhere
-  }
-}
-
-std::vector<std::string> odd_entries(Fs& fs, const std::string& directory) {
+std::vector<std::string> odd_entries(const CheckpointStore& store) {
+  Fs& fs = store.fs();
   std::vector<std::string> odd;
-  if (!fs.status(directory)) return odd;
-  for (const std::string& name : fs.list(directory)) {
-    const std::string path = in_directory(directory, name);
-    const bool is_checkpoint = names::parse_checkpoint(name) || names::parse_doomed(name);
-    const bool is_odd = is_checkpoint ? !may_be_checkpoint(fs, path) : is_name_of_a_run(name) && !is_file(fs, path);
+  if (!fs.status(store.directory())) return odd;
+  for (const std::string& name : fs.list(store.directory())) {
+    const std::string path = in_directory(store.directory(), name);
+    const bool is_odd = store.is_odd(name) || (is_other_name(name) && !is_file(fs, path));
     const auto there = is_odd ? fs.entry(path) : std::nullopt;
-    if (!there || there->kind == FileKind::regular) continue;  // gone meanwhile
-    odd.push_back(fmt::format("{} ({})", name, to_string(there->kind)));
+    if (there) odd.push_back(fmt::format("{} ({})", name, to_string(there->kind)));  // else gone meanwhile
   }
   return odd;
 }

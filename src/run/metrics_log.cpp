@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Lines of metrics to and from JSON.
-#define JSON_ASSERT(condition) static_cast<void>(0)  // the library never ends the program
-
 #include "metrics_log.h"
 
-#include <cmath>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include <torchkeep/files/publish.h>
 #include <torchkeep/run/names.h>
+#include <torchkeep/run/schema.h>
 
 #include "entries.h"
-#include "log_line.h"
 #include "places.h"
 
 namespace torchkeep {
@@ -27,41 +23,6 @@ std::optional<Value> number_in(const Tensor& tensor) {
   if (tensor.dtype == DType::float64) return Value(tensor.to_vector<double>().front());
   if (tensor.dtype == DType::int64) return Value(tensor.to_vector<std::int64_t>().front());
   return std::nullopt;
-}
-
-/// JSON has no NaN and no infinities; these are their names in protocol buffers' JSON.
-nlohmann::ordered_json to_json(double number) {
-  if (std::isnan(number)) return "NaN";
-  if (std::isinf(number)) return number > 0 ? "Infinity" : "-Infinity";
-  return number;
-}
-
-nlohmann::ordered_json to_json(const Value& value) {
-  switch (value.kind()) {
-    case Kind::boolean:
-      return value.as_boolean();
-    case Kind::integer:
-      if (const auto small = value.as_integer().to_int64()) return *small;
-      return value.as_integer().to_decimal();
-    case Kind::real:
-      return to_json(value.as_real());
-    case Kind::string:
-      return value.as_string();
-    default:
-      return nullptr;
-  }
-}
-
-std::string to_line(std::int64_t step, const Value& metrics) {
-  nlohmann::ordered_json line = {{"step", step}};
-  for (const Entry& entry : metrics.items()) line[entry.key.as_string()] = to_json(entry.value);
-  return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-}
-
-/// The step of a complete line; nothing for a damaged one.
-std::optional<std::int64_t> step_of(std::string_view line) {
-  const auto json = nlohmann::ordered_json::parse(line, nullptr, false);
-  return json.is_object() ? torchkeep::step_of(json) : std::nullopt;
 }
 
 }  // namespace
@@ -95,7 +56,7 @@ Value plain_metrics(const Value& metrics) {
         refuse("numbers and texts");
     }
   }
-  if (plain.contains("step")) {
+  if (plain.contains(schema::kStep)) {
     throw Error(Code::invalid_argument, "a metric cannot be called 'step': the log has the step under this name");
   }
   return plain;
@@ -122,8 +83,8 @@ void MetricsLog::cut(std::int64_t step) {
     const std::size_t newline = text.find('\n', begin);
     if (newline == std::string::npos) break;  // cut short by a crash
     const std::string_view line = std::string_view(text).substr(begin, newline + 1 - begin);
-    const auto found = step_of(line);
-    if (found && *found <= step) kept += line;
+    const auto found = schema::parse_metrics_line(line);
+    if (found && found->step <= step) kept += line;
     begin = newline + 1;
   }
   if (kept != text) publish(fs_, path_, as_bytes(kept), {.replace_link = true});
@@ -131,7 +92,7 @@ void MetricsLog::cut(std::int64_t step) {
 }
 
 std::string MetricsLog::append(std::int64_t step, const Value& metrics) {
-  pending_ += to_line(step, metrics);
+  pending_ += schema::metrics_line(step, metrics);
   // Cutting reads all of the log: what failed once is tried again with a save, not at every step.
   std::string problem = cut_at_ ? std::string() : attempt(false);
   while (pending_.size() > kMostPending) {

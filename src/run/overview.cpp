@@ -3,69 +3,45 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-#include <torchkeep/files/publish.h>
-#include <torchkeep/format/pt.h>
-#include <torchkeep/run/names.h>
 #include <torchkeep/run/overview.h>
+#include <torchkeep/run/schema.h>
 
 #include "entries.h"
 #include "places.h"
-#include "provenance.h"
 #include "retain.h"
 
 namespace torchkeep {
 namespace {
 
-std::string text_of(const Value& mapping, const char* key) {
-  const auto value = mapping.is_mapping() ? mapping.find(key) : std::nullopt;
-  return value && value->is(Kind::string) ? value->as_string() : std::string();
-}
-
-std::uint64_t size_of(Fs& fs, const std::string& path) {
-  const auto status = fs.status(path);
-  return status ? status->size : 0;
-}
-
-/// Fills in what the file says. Returns its provenance.
-Value look_into(Fs& fs, CheckpointOverview& one) {
+/// Fills in what the file says, and returns the rules that it records.
+std::optional<KeepRules> look_into(const CheckpointStore& store, CheckpointOverview& one) {
   try {
-    const Value value = read_pt(fs.open_read(one.path), {.unknown_classes = UnknownClasses::opaque});
-    if (!value.is_mapping()) throw Error(Code::corrupt, "not the checkpoint of a run", at_file(one.path));
-    if (const auto metrics = value.find("metrics")) one.metrics = *metrics;
-    const Value provenance = value.get("provenance", none);
-    one.time = text_of(provenance, "time");
-    one.host = text_of(provenance, "host");
-    const auto step = value.find("step");
-    if (!step || !step->is(Kind::integer) || step->as_integer().to_int64() != one.step) {
-      one.problem = "it does not hold the step of its name";
-    }
-    return provenance;
+    const Value value = store.structure(one.path);
+    schema::layout_of(value);
+    one.metrics = schema::metrics_of(value);
+    schema::Provenance provenance = schema::provenance_of(value);
+    one.time = std::move(provenance.time);
+    one.host = std::move(provenance.host);
+    if (value.get(schema::kStep, none) != Value(one.step)) one.problem = "it does not hold the step of its name";
+    return provenance.keep;
   } catch (const Error& error) {
     // One that went away meanwhile has a problem too: the listing is older than the folder.
     Where where = error.where();
     where.file.clear();
     one.problem = Error(error.code(), error.message(), where).what();
-    return {};
+    return std::nullopt;
   }
-}
-
-std::optional<double> metric_in(const Value& metrics, const std::string& name) {
-  const auto value = metrics.is_mapping() ? metrics.find(Value::string(name)) : std::nullopt;
-  if (!value || !(value->is(Kind::real) || value->is(Kind::integer))) return std::nullopt;
-  return value->to<double>();
 }
 
 class Looker {
  public:
-  Looker(Fs& fs, const std::string& directory) : fs_(fs) { overview_.directory = directory; }
+  Looker(Fs& fs, const std::string& directory) : store_(fs, directory) { overview_.directory = directory; }
 
   RunOverview run(const std::optional<KeepRules>& rules) && {
     read_names();
-    Value provenance;
     for (CheckpointOverview& one : overview_.checkpoints) {
-      if (Value said = look_into(fs_, one); !said.is_none()) provenance = std::move(said);
+      if (auto recorded = look_into(store_, one)) overview_.rules = std::move(recorded);
     }
-    overview_.rules = recorded_rules(provenance);
     if (rules) overview_.rules = rules;
     if (!overview_.checkpoints.empty()) explain();
     return std::move(overview_);
@@ -73,29 +49,24 @@ class Looker {
 
  private:
   void read_names() {
-    for (const CheckpointInfo& info : list_checkpoints(overview_.directory, fs_)) {
+    for (const CheckpointInfo& info : store_.list()) {
       CheckpointOverview one;
       one.step = info.step;
       one.path = info.path;
       one.pinned = info.pinned;
-      one.size = size_of(fs_, info.path);
+      one.size = store_.size(info.path);
       overview_.checkpoints.push_back(std::move(one));
     }
-    overview_.odd = odd_entries(fs_, overview_.directory);
-    for (const std::string& name : fs_.list(overview_.directory)) {
-      const std::string path = in_directory(overview_.directory, name);
-      if (!is_file(fs_, path) && !names::parse_pin(name)) continue;
-      if (const auto step = names::parse_broken(name)) {
-        overview_.broken.push_back({*step, path, size_of(fs_, path)});
-      } else if (const auto doomed = names::parse_doomed(name)) {
-        overview_.leftovers.push_back({*doomed, path, size_of(fs_, path)});
-      } else if (is_temporary_name(name)) {
-        overview_.leftovers.push_back({0, path, size_of(fs_, path)});
-      } else if (const auto end = names::parse_finished(name)) {
-        overview_.finished = end;
-      } else if (const auto pin = names::parse_pin(name); pin && !has_step(*pin)) {
-        overview_.dangling_pins.push_back(*pin);
-      }
+    overview_.odd = odd_entries(store_);
+    overview_.broken = store_.quarantined();
+    overview_.leftovers = store_.leftovers();
+    for (const std::int64_t pinned : store_.pins()) {
+      if (!has_step(pinned)) overview_.dangling_pins.push_back(pinned);
+    }
+    Fs& fs = store_.fs();
+    for (const std::string& name : fs.list(overview_.directory)) {
+      const auto end = names::parse_finished(name);
+      if (end && is_file(fs, in_directory(overview_.directory, name))) overview_.finished = end;
     }
   }
 
@@ -138,12 +109,12 @@ class Looker {
   static std::vector<Candidate> candidates(const std::vector<CheckpointOverview>& all, const BestBy& by) {
     std::vector<Candidate> candidates;
     for (const CheckpointOverview& one : all) {
-      candidates.push_back({one.step, metric_in(one.metrics, by.metric), one.pinned});
+      candidates.push_back({one.step, schema::metric_in(one.metrics, by.metric), one.pinned});
     }
     return candidates;
   }
 
-  Fs& fs_;
+  CheckpointStore store_;
   RunOverview overview_;
 };
 

@@ -3,16 +3,15 @@
 #include "restore.h"
 
 #include <algorithm>
-#include <array>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include <torchkeep/run/schema.h>
 
 #include "places.h"
 
 namespace torchkeep {
 namespace {
-
-constexpr std::array<std::string_view, 3> kReserved = {"step", "metrics", "provenance"};
 
 std::string join(const std::vector<std::string>& names) {
   return fmt::format("'{}'", fmt::join(names, "', '"));
@@ -44,7 +43,7 @@ void warn_about_entries(const std::vector<TrackedItem>& items, const Value& chec
   }
   for (const Entry& entry : checkpoint.items()) {
     const std::string name = entry.key.is(Kind::string) ? entry.key.as_string() : "an entry without a name";
-    if (!is_reserved(name) && !is_tracked(items, name)) ignored.push_back(name);
+    if (!schema::is_reserved(name) && !is_tracked(items, name)) ignored.push_back(name);
   }
   const std::string file = checkpoint.where().file;
   if (!fresh.empty()) warn(fmt::format("{}: has no state of {}, which starts fresh", file, join(fresh)));
@@ -97,10 +96,6 @@ void make(const std::vector<Change>& changes, const std::string& file) {
 }
 
 }  // namespace
-
-bool is_reserved(std::string_view name) noexcept {
-  return std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end();
-}
 
 bool is_tracked(const std::vector<TrackedItem>& items, std::string_view name) noexcept {
   return std::any_of(items.begin(), items.end(), [&](const TrackedItem& item) { return item.name == name; });

@@ -16,8 +16,6 @@ struct TrackedItem {
   Tracked tracked;
 };
 
-/// True for the entries that the engine itself puts into every checkpoint.
-bool is_reserved(std::string_view name) noexcept;
 /// The state of one thing; errors name it.
 Value capture(const TrackedItem& item);
 bool is_tracked(const std::vector<TrackedItem>& items, std::string_view name) noexcept;

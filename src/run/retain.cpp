@@ -1,39 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Retention: the rules, and the removal.
 //
-// A checkpoint is removed in three steps, so that "pinned" is never told about a checkpoint that is gone:
-//   1 rename   it to a hidden name
-//   2 look     for its pin: if there is one now, rename it back
-//   3 remove   it
-// pin_checkpoint() makes the pin first and then looks for the checkpoint: either step 2 sees the pin, or the pinner
-// sees that the checkpoint is gone.
+// The rules of retention, and their application to a run directory.
 #include "retain.h"
 
 #include <algorithm>
 #include <cmath>
 #include <set>
 
-#include <torchkeep/run/checkpoints.h>
-#include <torchkeep/run/names.h>
-
-#include "entries.h"
-#include "places.h"
+#include <torchkeep/run/schema.h>
 
 namespace torchkeep {
 
 bool is_better(double a, double b, Best best) noexcept {
   return best == Best::min ? a < b : a > b;
-}
-
-std::optional<double> number_of(const Value& metric) {
-  switch (metric.kind()) {
-    case Kind::boolean:
-    case Kind::integer:
-    case Kind::real:
-      return metric.to<double>();
-    default:
-      return std::nullopt;
-  }
 }
 
 std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, std::int64_t count, Best best) {
@@ -71,53 +51,30 @@ std::vector<std::int64_t> surplus(const std::vector<Candidate>& candidates, cons
   return steps;
 }
 
-std::optional<double> metric_of(const std::string& path, const std::string& metric, Fs& fs) {
+Value metrics_of(const CheckpointStore& store, const std::string& path) {
+  const Value checkpoint = store.structure(path);
+  schema::layout_of(checkpoint);
+  return checkpoint.at(schema::kMetrics);
+}
+
+std::optional<double> metric_of(const CheckpointStore& store, const std::string& path, const std::string& metric) {
   try {
-    const auto value = checkpoint_metrics(path, fs).find(Value::string(metric));
-    return value ? number_of(*value) : std::nullopt;
+    return schema::metric_in(metrics_of(store, path), metric);
   } catch (const Error& error) {
-    if (error.code() == Code::io) throw;
-    return std::nullopt;
-  }
-}
-
-bool remove_checkpoint(Fs& fs, const std::string& directory, std::int64_t step) {
-  const std::string path = in_directory(directory, names::checkpoint(step));
-  const std::string doomed = in_directory(directory, names::doomed(step));
-  const std::string pin = in_directory(directory, names::pin(step));
-  if (fs.entry(pin)) return false;
-  fs.rename(path, doomed);  // 1
-  if (fs.entry(pin)) {      // 2
-    fs.rename(doomed, path);
-    return false;
-  }
-  fs.remove(doomed);  // 3
-  return true;
-}
-
-void restore_doomed(Fs& fs, const std::string& directory) {
-  for (const std::string& name : fs.list(directory)) {
-    const auto step = names::parse_doomed(name);
-    const std::string doomed = in_directory(directory, name);
-    if (!step) continue;
-    const std::string path = in_directory(directory, names::checkpoint(*step));
-    if (!may_be_checkpoint(fs, doomed)) continue;
-    if (fs.entry(path))
-      fs.remove(doomed);  // that step was reached and saved once more
-    else
-      fs.rename(doomed, path);
+    if (error.code() == Code::corrupt || error.code() == Code::not_found) return std::nullopt;
+    throw;
   }
 }
 
 std::vector<std::int64_t> Retention::apply(std::int64_t newest_verified) {
   std::vector<Candidate> candidates;
-  for (const CheckpointInfo& one : list_checkpoints(directory_, fs_)) {
+  for (const CheckpointInfo& one : store_.list()) {
     candidates.push_back({one.step, std::nullopt, one.pinned});
     if (options_.keep_best > 0) look_up_metric(one.path, candidates.back());
   }
   std::vector<std::int64_t> removed;
   for (const std::int64_t step : surplus(candidates, options_, newest_verified)) {
-    if (remove_checkpoint(fs_, directory_, step)) removed.push_back(step);
+    if (store_.remove(step)) removed.push_back(step);
     metrics_.erase(step);
   }
   return removed;
@@ -126,7 +83,7 @@ std::vector<std::int64_t> Retention::apply(std::int64_t newest_verified) {
 void Retention::look_up_metric(const std::string& path, Candidate& candidate) {
   const auto known = metrics_.find(candidate.step);
   try {
-    candidate.metric = known != metrics_.end() ? known->second : metric_of(path, options_.best_metric, fs_);
+    candidate.metric = known != metrics_.end() ? known->second : metric_of(store_, path, options_.best_metric);
     metrics_[candidate.step] = candidate.metric;
   } catch (const Error&) {
     candidate.pinned = true;  // it may be the best: kept until it can be read again

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <torchkeep/files/fs.h>
+#include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/options.h>
 #include <torchkeep/state/value.h>
 
@@ -23,8 +23,6 @@ struct Candidate {
 
 /// True when `a` is better than `b`.
 bool is_better(double a, double b, Best best) noexcept;
-/// What a metric is worth in a comparison; nothing when it is no number.
-std::optional<double> number_of(const Value& metric);
 
 /// The best `count` steps, best first. Unknown and NaN are never best; of equals the older is better.
 std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, std::int64_t count, Best best);
@@ -33,20 +31,16 @@ std::vector<std::int64_t> best_steps(const std::vector<Candidate>& candidates, s
 std::vector<std::int64_t> surplus(const std::vector<Candidate>& candidates, const RunOptions& options,
                                   std::int64_t newest_verified);
 
-/// The value of a metric in a checkpoint; nothing when it has none, is damaged or gone. Throws Error (io) when the
-/// system cannot read it just now.
-std::optional<double> metric_of(const std::string& path, const std::string& metric, Fs& fs);
-
-/// Removes a checkpoint unless it is pinned, however late; true when it is gone.
-bool remove_checkpoint(Fs& fs, const std::string& directory, std::int64_t step);
-/// Gives checkpoints that a killed process was about to remove their names back.
-void restore_doomed(Fs& fs, const std::string& directory);
+/// The metrics of a checkpoint, without reading its tensors. Throws Error.
+Value metrics_of(const CheckpointStore& store, const std::string& path);
+/// The value of a metric in a checkpoint; nothing when it has none, is damaged or gone. Throws Error when it
+/// cannot be read just now (io), or not by this version (unsupported, refused).
+std::optional<double> metric_of(const CheckpointStore& store, const std::string& path, const std::string& metric);
 
 /// Applies the rules to a directory after the checkpoint of `newest_verified` was made durable and read back.
 class Retention final {
  public:
-  Retention(Fs& fs, std::string directory, const RunOptions& options)
-      : fs_(fs), directory_(std::move(directory)), options_(options) {}
+  Retention(const CheckpointStore& store, const RunOptions& options) : store_(store), options_(options) {}
   /// Returns the steps that were removed. Throws Error when the directory cannot be read or a file not be removed.
   std::vector<std::int64_t> apply(std::int64_t newest_verified);
   /// The checkpoint of `step` was written anew.
@@ -55,8 +49,7 @@ class Retention final {
  private:
   void look_up_metric(const std::string& path, Candidate& candidate);
 
-  Fs& fs_;
-  std::string directory_;
+  const CheckpointStore& store_;
   const RunOptions& options_;
   std::map<std::int64_t, std::optional<double>> metrics_;  ///< read once per checkpoint
 };

@@ -2,10 +2,9 @@
 // A line that a crash cut short is ended before the next one is written.
 #include "save_log.h"
 
-#include <fmt/format.h>
-
 #include <torchkeep/files/publish.h>
 #include <torchkeep/run/names.h>
+#include <torchkeep/run/schema.h>
 
 #include "places.h"
 
@@ -24,11 +23,7 @@ void SaveLog::append(const SaveMetrics& save) {
       fs_.open_read(path_)->read_at(size - 1, {&last, 1});
       if (last != std::byte{'\n'}) line = "\n";
     }
-    line += fmt::format(
-        R"({{"step":{},"bytes":{},"seconds":{:.6f},"gb_per_s":{:.3f},"blocked_seconds":{:.6f},"staged_bytes":{},"background":{}}})"
-        "\n",
-        save.step, save.bytes, save.seconds, save.bytes_per_second() / 1e9, save.blocked_seconds, save.staged_bytes,
-        save.background);
+    line += schema::save_line(save);
     file->write_at(size, as_bytes(line));
     file->close();
   } catch (const Error&) {

@@ -102,8 +102,8 @@ struct Saver::Job {
   }
 
   /// All that the writer's thread does.
-  void write(Fs& fs, const RunOptions& options, CommitRequest frozen) {
-    CommitReport done = commit(fs, options, frozen, [this] { wait_for_consent(); });
+  void write(const CheckpointStore& store, const RunOptions& options, CommitRequest frozen) {
+    CommitReport done = commit(store, options, frozen, [this] { wait_for_decision(); });
     frozen.checkpoint = {};
     snapshot->abandon();  // whoever waits for it to be read waits in vain
     const std::lock_guard lock(mutex);
@@ -115,7 +115,7 @@ struct Saver::Job {
     std::unique_lock lock(mutex);
     wait_until(progress, lock, look_up, [this] { return ended; });
   }
-  void wait_for_consent() {
+  void wait_for_decision() {
     std::unique_lock lock(mutex);
     progress.wait(lock, [this] { return decision != Decision::open; });
     torn = proof == Proof::hash && !snapshot->changed().empty();
@@ -123,8 +123,8 @@ struct Saver::Job {
   }
 };
 
-Saver::Saver(Fs& fs, const RunOptions& options)
-    : fs_(fs), options_(options), owner_(::getpid()), staging_(staging_limit(options)) {}
+Saver::Saver(const CheckpointStore& store, const RunOptions& options)
+    : store_(store), options_(options), owner_(::getpid()), staging_(staging_limit(options)) {}
 
 Saver::~Saver() {
   if (job_ == nullptr) return;
@@ -143,7 +143,7 @@ bool Saver::in_child() const noexcept {
 void Saver::begin(const CommitRequest& request, const Identities& streamable) {
   if (!in_child() && options_.background) return begin_in_background(request, streamable);
   auto job = std::make_unique<Job>();
-  job->report = commit(fs_, options_, request);
+  job->report = commit(store_, options_, request);
   job->blocked = request.capture_seconds + job->report.seconds;
   job->ended = true;
   job_ = std::move(job);
@@ -156,7 +156,7 @@ void Saver::begin_in_background(const CommitRequest& request, const Identities& 
   job->blocked = request.capture_seconds;
   try {
     const Stopwatch watch(job->blocked);
-    CommitRequest frozen{.step = request.step, .path = request.path, .checkpoint = {}, .capture_seconds = 0};
+    CommitRequest frozen{.step = request.step, .checkpoint = {}, .capture_seconds = 0};
     job->snapshot = take_snapshot(request, streamable, frozen.checkpoint);
     job_ = std::move(job);
     start_writer(std::move(frozen));
@@ -205,10 +205,10 @@ void Saver::start_writer(CommitRequest frozen) {
   Job* const job = job_.get();
   try {
     const SignalsBlocked blocked;
-    job->thread = std::thread([job, this, frozen] { job->write(fs_, options_, frozen); });
+    job->thread = std::thread([job, this, frozen] { job->write(store_, options_, frozen); });
   } catch (const std::system_error&) {  // the system refuses threads: then this one writes
     job->decide(Job::Decision::publish);
-    job->write(fs_, options_, std::move(frozen));
+    job->write(store_, options_, std::move(frozen));
   }
 }
 

@@ -2,10 +2,10 @@
 // Saves one state at a time: on the caller's thread, or on one of its own while the caller trains on.
 //
 //   the training's thread   begin: hash | ... training ... | gate | step | ...          | poll: the report
-//   the writer's thread                 | write, sync, read back | consent | rename, sync
+//   the writer's thread                 | write, sync, read back | decision | rename, sync
 //
-// Proof::hash: the writer consents when all bytes it wrote have the hash that they had at begin(). Proof::counters: the
-// training's thread does, after the last byte of live memory was read, when the marks and checksums of all that was
+// Proof::hash: the writer publishes when all bytes it wrote have the hash that they had at begin(). Proof::counters:
+// the training's thread does, after the last byte of live memory was read, when the marks and checksums of all that was
 // read there are as they were at begin(). Otherwise the file is dropped.
 #pragma once
 
@@ -25,9 +25,9 @@ namespace torchkeep {
 /// All calls come from one thread, that of the training. In a forked child nothing happens: the parent saves.
 class Saver final {
  public:
-  /// `options` must outlive it.
-  Saver(Fs& fs, const RunOptions& options);
-  /// Waits for a save that has consent and drops one that has not.
+  /// `store` and `options` must outlive it.
+  Saver(const CheckpointStore& store, const RunOptions& options);
+  /// Waits for a save that may be published and drops one that may not yet.
   ~Saver();
   Saver(const Saver&) = delete;
   Saver& operator=(const Saver&) = delete;
@@ -56,7 +56,7 @@ class Saver final {
   void note_changed();
   CommitReport finish();
 
-  Fs& fs_;
+  const CheckpointStore& store_;
   const RunOptions& options_;
   pid_t owner_;
   Staging staging_;

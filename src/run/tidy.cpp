@@ -3,8 +3,8 @@
 //
 //   1 lock     the folder: no writer removes or saves meanwhile
 //   2 read     back the newest checkpoint (prune only): what stays must be good
-//   3 remove   one by one, oldest first, each as the run itself does it (retain.cpp): a pin set now still counts
-//   4 sync     the folder
+//   3 remove   one by one, oldest first, each as the run itself does it (checkpoint_store.cpp): a pin set now still
+//   counts 4 sync     the folder
 #include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -28,46 +28,43 @@ std::unique_ptr<Lock> lock_run(Fs& fs, const std::string& directory, const Remov
                                           .if_unsupported = options.if_unsupported});
 }
 
-std::vector<SetAside> list_files(Fs& fs, const std::string& directory) {
-  std::vector<SetAside> files;
-  for (const CheckpointInfo& one : list_checkpoints(directory, fs)) {
-    const auto status = fs.status(one.path);
-    files.push_back({one.step, one.path, status ? status->size : 0});
-  }
-  return files;
+std::vector<StoredEntry> list_entries(const CheckpointStore& store) {
+  std::vector<StoredEntry> entries;
+  for (const CheckpointInfo& one : store.list()) entries.push_back({one.step, one.path, store.size(one.path)});
+  return entries;
 }
 
 bool has(const std::vector<std::int64_t>& steps, std::int64_t step) {
   return std::find(steps.begin(), steps.end(), step) != steps.end();
 }
 
-Removal remove_files(Fs& fs, const std::string& directory, const std::vector<SetAside>& files,
-                     const RemovalOptions& options) {
+Removal remove_entries(const CheckpointStore& store, const std::vector<StoredEntry>& entries,
+                       const RemovalOptions& options) {
   Removal done;
-  for (const SetAside& one : files) {
-    const bool pinned = fs.entry(in_directory(directory, names::pin(one.step))).has_value();
-    if (options.pinned && pinned && !options.dry_run) unpin_checkpoint(directory, one.step, fs);
+  for (const StoredEntry& one : entries) {
+    const bool pinned = store.is_pinned(one.step);
+    if (options.pinned && pinned && !options.dry_run) store.unpin(one.step);
     const bool stays = pinned && !options.pinned;
-    if (stays || (!options.dry_run && !remove_checkpoint(fs, directory, one.step))) {
+    if (stays || (!options.dry_run && !store.remove(one.step))) {
       done.pinned.push_back(one);
     } else {
       done.removed.push_back(one);
       done.bytes += one.size;
     }
   }
-  if (!options.dry_run && !done.removed.empty()) fs.sync_directory(directory);
+  if (!options.dry_run && !done.removed.empty()) store.sync();
   return done;
 }
 
-void refuse_pinned(Fs& fs, const std::string& directory, const std::vector<std::int64_t>& steps) {
+void refuse_pinned(const CheckpointStore& store, const std::vector<std::int64_t>& steps) {
   std::vector<std::int64_t> pinned;
   for (const std::int64_t step : steps) {
-    if (fs.entry(in_directory(directory, names::pin(step)))) pinned.push_back(step);
+    if (store.is_pinned(step)) pinned.push_back(step);
   }
   if (pinned.empty()) return;
   throw Error(Code::invalid_argument,
               fmt::format("pinned: step {}; unpin it first, or use force", fmt::join(pinned, ", step ")),
-              at_file(directory));
+              at_file(store.directory()));
 }
 
 }  // namespace
@@ -84,48 +81,50 @@ Removal prune_run(const std::string& directory, const KeepRules& rules, const Re
   const CheckpointOverview& newest = run.checkpoints.back();
   if (!newest.problem.empty()) throw Error(Code::corrupt, newest.problem, at_file(newest.path));
   if (!options.dry_run) verify(newest.path, {.unknown_classes = UnknownClasses::opaque, .fs = &fs});
-  std::vector<SetAside> surplus;
+  std::vector<StoredEntry> surplus;
   for (const CheckpointOverview& one : run.checkpoints) {
     // One that cannot be read just now may be the best.
     const bool unknown = rules.best > 0 && !one.problem.empty();
     if (one.kept_by.empty() && !unknown) surplus.push_back({one.step, one.path, one.size});
   }
-  return remove_files(fs, directory, surplus, options);
+  return remove_entries(CheckpointStore(fs, directory), surplus, options);
 }
 
 Removal remove_checkpoints(const std::string& directory, const std::vector<std::int64_t>& steps,
                            const RemovalOptions& options, Fs& fs) {
   const auto lock = lock_run(fs, directory, options);
-  std::vector<SetAside> files = list_files(fs, directory);
+  const CheckpointStore store(fs, directory);
+  std::vector<StoredEntry> entries = list_entries(store);
   std::vector<std::int64_t> missing;
   for (const std::int64_t step : steps) {
-    const auto is_it = [step](const SetAside& one) { return one.step == step; };
-    if (std::none_of(files.begin(), files.end(), is_it)) missing.push_back(step);
+    const auto is_it = [step](const StoredEntry& one) { return one.step == step; };
+    if (std::none_of(entries.begin(), entries.end(), is_it)) missing.push_back(step);
   }
   if (!missing.empty()) {
     throw Error(Code::not_found, fmt::format("no checkpoint of step {}", fmt::join(missing, ", of step ")),
                 at_file(directory));
   }
-  if (!options.newest && !files.empty() && has(steps, files.back().step)) {
+  if (!options.newest && !entries.empty() && has(steps, entries.back().step)) {
     throw Error(Code::invalid_argument,
                 fmt::format("step {} is the newest checkpoint, from which the run continues; it goes only by force",
-                            files.back().step),
+                            entries.back().step),
                 at_file(directory));
   }
-  std::erase_if(files, [&](const SetAside& one) { return !has(steps, one.step); });
-  if (!options.pinned) refuse_pinned(fs, directory, steps);
-  return remove_files(fs, directory, files, options);
+  std::erase_if(entries, [&](const StoredEntry& one) { return !has(steps, one.step); });
+  if (!options.pinned) refuse_pinned(store, steps);
+  return remove_entries(store, entries, options);
 }
 
 Removal remove_broken(const std::string& directory, const RemovalOptions& options, Fs& fs) {
   const auto lock = lock_run(fs, directory, options);
   Removal done;
-  for (const SetAside& one : look_at_run(directory, {}, fs).broken) {
-    if (!options.dry_run) fs.remove(one.path);
+  const CheckpointStore store(fs, directory);
+  for (const StoredEntry& one : look_at_run(directory, {}, fs).broken) {
+    if (!options.dry_run) store.remove_quarantined(one.path);
     done.removed.push_back(one);
     done.bytes += one.size;
   }
-  if (!options.dry_run && !done.removed.empty()) fs.sync_directory(directory);
+  if (!options.dry_run && !done.removed.empty()) store.sync();
   return done;
 }
 

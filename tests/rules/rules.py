@@ -48,6 +48,9 @@ OPENING_HOMES = ("src/files/posix_fs.cpp", "src/files/posix_lock.cpp", "src/file
 # Of those, what may create or write to a file, up to the end of the statement.
 CREATING_OPEN = re.compile(r"::open\([^;]*(?:O_CREAT|O_WRONLY|O_RDWR)[^;]*;")
 CHECKED_FLAGS = re.compile(r"\b(?:kOwnFile|O_EXCL|O_NOFOLLOW)\b")
+# Who knows how a checkpoint of a run is called, and renames it.
+CHECKPOINT_PATH_HOMES = ("src/run/checkpoint_store.cpp", "src/run/pt_file_kind.cpp", "src/run/names.cpp",
+                         "src/run/include/torchkeep/run/names.h")
 # Arithmetic on the address of a storage: what leads to an element without a checked extent.
 STORAGE_ADDRESS = re.compile(r"\b(\w*(?:storage|live)\w*(?:\(\))?\s*(?:->|\.)\s*(?:data|writable)\(\))\s*[+\[]")
 # Tensor::memory() and its sisters; and a run's snapshot, which compares whole storages with themselves.
@@ -140,6 +143,19 @@ def check_openings(tree):
         else:
             bad += [f"{at(path, code, match)}: {match.group(1)} opens whatever stands under a name; use Fs"
                     for match in OPENING_CALL.finditer(code)]
+    return bad
+
+
+def check_checkpoint_paths(tree):
+    """In src/run only the store of checkpoints, its kinds and the names themselves know how a checkpoint is called."""
+    pattern = re.compile(r"\bnames::(checkpoint|parse_checkpoint|pin|parse_pin|broken|parse_broken|doomed|parse_doomed)\(|"
+                         r"\b(?:fs_?|fs\(\))\s*\.\s*rename\(")
+    bad = []
+    for path, text in cpp_files(tree, "src/run/").items():
+        if path not in CHECKPOINT_PATH_HOMES:
+            code = without_comments_and_strings(text)
+            bad += [f"{at(path, code, match)}: {match.group().rstrip('(')} belongs into the store of checkpoints"
+                    for match in pattern.finditer(code)]
     return bad
 
 

@@ -54,7 +54,7 @@ TEST(Run, ACheckpointIsADictOfTheseEntries) {
   const Value checkpoint = load("/run/step-00000004.pt", {.fs = &fs});
   std::string names;
   for (const Entry& entry : checkpoint.items()) names += entry.key.as_string() + " ";
-  EXPECT_EQ(names, "step model optimizer rng metrics provenance ");
+  EXPECT_EQ(names, "step layout_version model optimizer rng metrics provenance ");
   EXPECT_EQ(checkpoint["step"].to<int>(), 4);
   EXPECT_EQ(checkpoint["metrics"], (Value{{"loss", 0.25}}));
   const Value provenance = checkpoint["provenance"];

@@ -165,7 +165,7 @@ TEST(Pin, SetAtAnyMomentOfARemovalEitherHoldsOrIsRefused) {
     Watching watching(fs, [&] {
       if (calls++ == before_call) pin();
     });
-    remove_checkpoint(watching, "/run", 1);
+    CheckpointStore(watching, "/run").remove(1);
     EXPECT_EQ(calls, told_pinned && before_call == 0 ? 1 : 4);
     if (told_pinned) {
       EXPECT_TRUE(fs.status("/run/step-00000001.pt")) << "pinned before call " << before_call << ", and gone";

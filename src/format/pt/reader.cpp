@@ -78,7 +78,8 @@ class PtReader {
     if (version < 1) zip_->fail(*record, Code::corrupt, "no version number");
     if (version > kNewestVersion) {
       zip_->fail(*record, Code::unsupported,
-                 fmt::format("version {}; the newest known is {}", version, kNewestVersion));
+                 fmt::format("version {}; the newest known is {}: it takes a torchkeep that knows version {}", version,
+                             kNewestVersion, version));
     }
   }
 

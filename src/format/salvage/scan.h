@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/base/progress.h>
 
 namespace torchkeep::salvage_detail {
 
@@ -31,8 +32,7 @@ struct FoundRecord {
 /// Local headers and payloads of a file whose directory is missing.
 class Scanner {
  public:
-  explicit Scanner(const ReadAt& file, std::function<void(std::uint64_t, std::uint64_t)> on_progress)
-      : file_(file), on_progress_(std::move(on_progress)) {}
+  explicit Scanner(const ReadAt& file, Progress on_progress) : file_(file), on_progress_(std::move(on_progress)) {}
 
   /// Finds records up to and including the one called data.pkl. Throws Error (corrupt) when there is none, or a damaged
   /// one.
@@ -56,7 +56,7 @@ class Scanner {
   std::uint32_t crc_of(const FoundRecord& record) const;
 
   const ReadAt& file_;
-  std::function<void(std::uint64_t, std::uint64_t)> on_progress_;
+  Progress on_progress_;
   std::uint64_t position_ = 0;
   std::string root_;
   std::map<std::string, FoundRecord> records_;

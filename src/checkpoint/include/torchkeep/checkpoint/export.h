@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Writing other files than checkpoints, as safely as save() writes those; and writing any to a stream.
+// Committing the file that a plan describes, as save() does it; and writing it to a stream.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include <torchkeep/base/bytes.h>
 #include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/checkpoint/commit.h>
 #include <torchkeep/format/plan.h>
 
 namespace torchkeep {
 
-/// Called about once per MiB with bytes written and bytes in all. What it throws ends the writing.
-using WriteProgress = std::function<void(std::uint64_t, std::uint64_t)>;
+using WriteProgress = Progress;
 
-/// Publishes the file that `plan` describes as save() does, atomically: `path` holds the old file or the complete new
-/// one. `compact_views` means nothing here. Throws what save() throws, but for the layout; and what `on_progress`
-/// throws, after which everything is as it was before.
-void save_plan(Plan plan, const std::string& path, const SaveOptions& options = {},
-               const WriteProgress& on_progress = nullptr);
+/// Begins the file that `plan` describes under a hidden name beside `path`: step 1 of the commit protocol, whose others
+/// are commit(). `compact_views` means nothing here. Throws what save() throws, but for the layout.
+std::unique_ptr<PendingCheckpoint> begin_plan(Plan plan, const std::string& path, const SaveOptions& options = {});
+
+/// Commits the file that `plan` describes: `path` holds the old file or the complete new one. Throws what begin_plan()
+/// and commit() throw.
+void save_plan(Plan plan, const std::string& path, const SaveOptions& options = {}, const Progress& on_progress = {},
+               const std::function<void()>& before_commit = {});
 
 /// Hands the bytes of the file to `write`, front to back.
 void stream_plan(Plan plan, const std::function<void(Bytes)>& write);

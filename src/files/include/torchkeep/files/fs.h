@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/base/error.h>
 
 namespace torchkeep {
 
@@ -74,6 +75,42 @@ struct CreateOptions {
   WritePath path = WritePath::page_cache;
 };
 
+struct PublishOptions {
+  /// True: when publish() returns, the new file survives a power cut. False: no sync; a kill of the process still
+  /// leaves the old or the new file, but after a power cut the file may be the old one, the new one, or damaged.
+  bool durable = true;
+  /// Bytes that will be written, when known: space is reserved first, so that a full disk is found out at once.
+  std::optional<std::uint64_t> size = std::nullopt;
+  /// How the bytes are written.
+  WritePath write_path = WritePath::page_cache;
+  /// What happens where the path is a symbolic link: false: the file that it leads to is replaced, and the link stays;
+  /// true: the link itself is, so that nothing outside the folder changes.
+  bool replace_link = false;
+};
+
+/// A file that is being written where no reader sees it. Destroyed before commit(), it is gone, and what was at its
+/// path is untouched.
+class PendingFile {
+ public:
+  PendingFile() = default;
+  PendingFile(const PendingFile&) = delete;
+  PendingFile& operator=(const PendingFile&) = delete;
+  virtual ~PendingFile() = default;
+
+  /// Through which it is written.
+  virtual File& file() = 0;
+  /// Its bytes are on stable storage when this returns; nothing is written after it. commit() does it, where it was not
+  /// done and the file is to be durable.
+  virtual void sync() = 0;
+  /// To read what was written so far.
+  virtual std::unique_ptr<ReadAt> open_read() = 0;
+  /// The one atomic moment: readers of its path find it from now on. Throws Error, after which it is gone, but for one
+  /// that the message names: when the file is in place and a power cut may still bring the old one back.
+  virtual void commit() = 0;
+  /// Removes it and throws `error`, told as one of the file that it was to become where it is one of this file.
+  [[noreturn]] virtual void fail(const Error& error) = 0;
+};
+
 /// A lock that is held until this object is destroyed or the process ends, however it ends.
 class FileLock {
  public:
@@ -124,6 +161,11 @@ class Fs {
   virtual void sync_directory(const std::string& path) = 0;
   /// Creates one folder (mode 0777 less the umask). False when it was there.
   virtual bool make_directory(const std::string& path) = 0;
+
+  /// Begins a file that is to appear at `path`, whole and at once. As it stands here, it is a hidden temporary file
+  /// beside `path` that commit() renames; a store that has another way to put a whole file overrides it. Throws Error:
+  /// not_found (no such folder), invalid_argument (`path` names a folder or a device), io.
+  virtual std::unique_ptr<PendingFile> begin_publish(const std::string& path, const PublishOptions& options);
 
   /// The names in a folder, sorted, without "." and "..".
   virtual std::vector<std::string> list(const std::string& path) = 0;

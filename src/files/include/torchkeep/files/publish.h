@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -14,24 +15,11 @@
 
 namespace torchkeep {
 
-struct PublishOptions {
-  /// True: when publish() returns, the new file survives a power cut. False: no sync; a kill of the process still
-  /// leaves the old or the new file, but after a power cut the file may be the old one, the new one, or damaged.
-  bool durable = true;
-  /// Bytes that `fill` will write, when known: space is reserved first, so that a full disk is found out at once.
-  std::optional<std::uint64_t> size = std::nullopt;
-  /// How the bytes are written.
-  WritePath write_path = WritePath::page_cache;
-  /// What happens where `path` is a symbolic link: false: the file that it leads to is replaced, and the link stays;
-  /// true: the link itself is, so that nothing outside the folder changes.
-  bool replace_link = false;
-};
-
 /// Creates or replaces the file `path` with what `fill` writes.
 ///
 /// A new file gets mode 0666 less the umask; a replaced one keeps its permission bits (not its owner or ACL). When
 /// `path` is a symbolic link, the file it points to is replaced and the link stays. The folder must exist.
-/// `fill` writes through File::write_at and may keep the file waiting; returning from it is the consent to publish.
+/// `fill` writes through File::write_at and may keep the file waiting; the file is published when it returns.
 ///
 /// Throws Error, or whatever `fill` throws. Then the old file is untouched and the temporary file is gone, with one
 /// exception that the message names: when the folder cannot be synced (step 5), the new file is in place and complete,
@@ -50,10 +38,13 @@ std::string resolve_links(Fs& fs, const std::string& path);
 
 /// True for the names publish() gives its temporary files: ".NAME.tmp-PID-N", or ".tmp-PID-N" where that is too long.
 bool is_temporary_name(std::string_view name) noexcept;
+/// NAME of such a name; empty for ".tmp-PID-N". Nothing for other names.
+std::optional<std::string_view> temporary_target(std::string_view name) noexcept;
 
 /// Removes the temporary files that killed processes left in `directory` and returns how many; what has such a name and
-/// is no file stays. Only for the holder of the folder's Lock, for none may be publishing there.
-std::size_t remove_temporaries(Fs& fs, const std::string& directory);
+/// is no file stays. With `targets`: only those of files of these names. Only while no process publishes such files
+/// there: for the holder of the folder's Lock.
+std::size_t remove_temporaries(Fs& fs, const std::string& directory, std::span<const std::string_view> targets = {});
 
 /// A log to go on with, created when missing. It is a file in its folder and nothing else: a link, folder, pipe or
 /// device in its place is an Error (invalid_argument), and a file with other names (hard links) is replaced by a copy.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/base/progress.h>
 #include <torchkeep/format/pt.h>
 
 namespace torchkeep {
@@ -50,7 +51,7 @@ struct CheckOptions {
   UnknownClasses unknown_classes = UnknownClasses::opaque;
   unsigned threads = 0;  ///< 0: one per core
   /// Called from time to time with bytes done and bytes in all; never from two threads at once.
-  std::function<void(std::uint64_t, std::uint64_t)> on_progress = nullptr;
+  Progress on_progress = {};
   /// See PtReadOptions::open_sibling.
   std::function<std::shared_ptr<const ReadAt>(const std::string&)> open_sibling = nullptr;
 };
@@ -61,6 +62,11 @@ struct CheckOptions {
 /// is in the result; Error is thrown where there is none: (io) when the system cannot read, (unsupported, refused) for
 /// a file that load() does not read by a rule, damaged or not.
 FileCheck check_file(std::shared_ptr<const ReadAt> file, const CheckOptions& options = {});
+
+/// False when bytes of the file have changed since they were written: a checksum differs, or what the parts of its zip
+/// say of each other. True for a file that is whole, whether load() reads it or not (a later version wrote it, or a
+/// rule refuses it), and for one that is no zip and so has nothing to compare. Throws Error (io).
+bool passes_checks(const std::shared_ptr<const ReadAt>& file, const CheckOptions& options = {});
 
 /// ". It holds: model.weight, step and 3 more", of the paths of the tensors over a record; empty when there are none.
 std::string holds_text(const std::vector<std::string>& tensors);

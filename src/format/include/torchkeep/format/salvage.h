@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/base/progress.h>
 #include <torchkeep/format/open_file.h>
 #include <torchkeep/state/value.h>
 
@@ -36,7 +37,7 @@ struct Salvaged {
 struct SalvageOptions {
   Limits limits = {};
   /// Called from time to time with bytes done and bytes in all.
-  std::function<void(std::uint64_t, std::uint64_t)> on_progress = nullptr;
+  Progress on_progress = {};
 };
 
 /// Reads what can be read of a torch.save zip, with or without its directory (which is at the end and goes first when a

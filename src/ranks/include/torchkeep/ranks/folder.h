@@ -50,8 +50,10 @@ class ShareFormat {
 /// Does the work that machines want done, in the folder of a run.
 class RankFolder {
  public:
-  /// `before_publish` is called right before the rename (to confirm the lock of the run); may throw Error.
-  RankFolder(Fs& fs, std::string directory, ShareFormat& format, std::function<void()> before_publish = {});
+  /// `before_publish` is called right before the rename (to confirm the lock of the run); may throw Error. With a
+  /// `name`, the folder holds this one checkpoint, whatever its step, under this name.
+  RankFolder(Fs& fs, std::string directory, ShareFormat& format, std::function<void()> before_publish = {},
+             std::string name = {});
 
   /// Does the work of an action. Errors are in the answer; other exceptions pass.
   RankAnswer perform(const RankAction& action);
@@ -73,12 +75,14 @@ class RankFolder {
   void clear(const std::string& folder);
   void quarantine(const CheckpointId& checkpoint);
   std::optional<CheckpointId> newest_before(const std::optional<CheckpointId>& limit);
+  std::string name_of(std::int64_t step) const;
   std::optional<CheckpointId> look(std::int64_t step);
 
   Fs& fs_;
   std::string directory_;
   ShareFormat& format_;
   std::function<void()> before_publish_;
+  std::string name_;  ///< of the only checkpoint; empty: names follow from steps
 };
 
 /// The step of "step-00000400", of "step-00000400.broken" and "step-00000400.broken-2"; nothing for other names.

@@ -21,12 +21,6 @@ struct CheckpointInfo {
   bool pinned = false;
 };
 
-/// What "best" goes by.
-struct BestBy {
-  std::string metric;
-  Best best = Best::min;
-};
-
 /// The checkpoints in `directory`, oldest first: files only, also behind links; what else has such a name is none. A
 /// folder that does not exist holds none.
 std::vector<CheckpointInfo> list_checkpoints(const std::string& directory, Fs& fs = posix_fs());

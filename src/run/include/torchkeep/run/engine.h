@@ -77,9 +77,10 @@ class Engine final {
 
   /// Continues from the newest checkpoint that verifies and returns its step, or 0 at the beginning. Damaged newer ones
   /// are renamed, kept and reported. Throws Error: not_found (Resume::required and none there), corrupt (all are
-  /// damaged; lists each with its reason), mismatch (the checkpoint does not fit what is tracked; lists everything, and
-  /// nothing was changed), invalid_argument (nothing tracked; Resume::never and some there), io.
-  /// After an error it can be called again.
+  /// damaged; lists each with its reason), unsupported or refused (the newest is whole and this version does not read
+  /// it, such as one of a later version: the message says which is needed, and nothing was changed), mismatch (the
+  /// checkpoint does not fit what is tracked; lists everything, and nothing was changed), invalid_argument (nothing
+  /// tracked; Resume::never and some there), io. After an error it can be called again.
   std::int64_t resume();
   /// True once resume() has returned.
   bool is_resumed() const noexcept;

@@ -11,6 +11,7 @@
 #include <torchkeep/base/error.h>
 #include <torchkeep/files/fs.h>
 #include <torchkeep/files/lock.h>
+#include <torchkeep/run/retention.h>
 
 namespace torchkeep {
 
@@ -26,9 +27,6 @@ enum class Role : std::uint8_t {
   writer,  ///< the one process that saves
   reader,  ///< resumes and never writes: the other ranks of a job, an evaluation
 };
-
-/// Which end of a metric is good.
-enum class Best : std::uint8_t { min, max };
 
 /// How messages write an option: `RunOptions::role = Role::reader`, or `role="reader"`.
 enum class Spelling : std::uint8_t { cpp, python };

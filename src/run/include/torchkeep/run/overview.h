@@ -8,18 +8,11 @@
 #include <vector>
 
 #include <torchkeep/files/fs.h>
+#include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/checkpoints.h>
 #include <torchkeep/state/value.h>
 
 namespace torchkeep {
-
-/// Which checkpoints stay; the pinned and the newest always do.
-struct KeepRules {
-  std::int64_t last = 0;   ///< the newest so many; 0: all of them stay
-  std::int64_t every = 0;  ///< every checkpoint whose step is a multiple of this; 0: none
-  std::int64_t best = 0;   ///< the best so many by `by`; 0: none
-  std::optional<BestBy> by = {};
-};
 
 /// A checkpoint as its file tells about it; only the file's structure is read, not its tensors.
 struct CheckpointOverview {
@@ -36,12 +29,8 @@ struct CheckpointOverview {
   std::string problem;               ///< why it cannot be opened; empty when it can
 };
 
-/// A file that is no checkpoint (any more).
-struct SetAside {
-  std::int64_t step = 0;
-  std::string path;
-  std::uint64_t size = 0;
-};
+/// A file or folder that is no checkpoint (any more), under its name of old.
+using SetAside = StoredEntry;
 
 struct RunOverview {
   std::string directory;

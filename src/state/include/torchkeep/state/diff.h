@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include <torchkeep/base/progress.h>
 #include <torchkeep/state/compare.h>
 #include <torchkeep/state/value.h>
 #include <torchkeep/state/walk.h>
@@ -76,7 +77,7 @@ struct DiffOptions {
   std::uint64_t max_differences = 10'000;
   unsigned threads = 0;  ///< 0: one per core. The result does not depend on it
   /// Called from time to time with bytes done and bytes in all; never from two threads at once.
-  std::function<void(std::uint64_t, std::uint64_t)> on_progress = nullptr;
+  Progress on_progress = {};
 };
 
 /// Compares two Values, tensors block by block on several threads. Memory: the list of tensors and the differences,

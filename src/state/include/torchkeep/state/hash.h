@@ -8,6 +8,7 @@
 #include <string>
 
 #include <torchkeep/base/bytes.h>
+#include <torchkeep/base/progress.h>
 #include <torchkeep/state/value.h>
 #include <torchkeep/state/walk.h>
 
@@ -30,7 +31,7 @@ struct HashOptions {
   std::function<bool(const Place&)> skip = nullptr;
   unsigned threads = 0;  ///< 0: one per core. The result does not depend on it
   /// Called from time to time with bytes done and bytes in all; never from two threads at once.
-  std::function<void(std::uint64_t, std::uint64_t)> on_progress = nullptr;
+  Progress on_progress = {};
 };
 
 /// One hash of everything a Value says: kinds, keys and their order, numbers, texts, dtypes, shapes, elements, flags,
