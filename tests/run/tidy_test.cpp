@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A run from outside: why each checkpoint is kept, what prune and rm remove, and the curves.
 #include <gtest/gtest.h>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -173,6 +174,18 @@ TEST(ReadCurves, HasEveryStepOnceAndRemembersEveryResume) {
   EXPECT_EQ(curves.metrics[0].steps, (Steps{1, 2, 3, 4, 5, 6, 7, 8, 9}));
   EXPECT_EQ(curves.metrics[0].values[3], 1.0);
   EXPECT_EQ(curves.resumed_at, (Steps{6, 8}));
+}
+
+TEST(ReadCurves, PassesOverStepsThatNoStepCanBe) {
+  MemoryFs fs;
+  fs.make_directory("/run");
+  create_file(fs, "/run/metrics.jsonl",
+              "{\"step\": 9223372036854775807, \"loss\": 1}\n{\"step\": 9223372036854775808, \"loss\": 2}\n"
+              "{\"step\": 18446744073709551616, \"loss\": 3}\n");
+  const RunCurves curves = read_curves("/run", fs);
+  EXPECT_EQ(curves.bad_lines, 2u);
+  ASSERT_EQ(curves.metrics.size(), 1u);
+  EXPECT_EQ(curves.metrics[0].steps, Steps{std::numeric_limits<std::int64_t>::max()});
 }
 
 TEST(ReadCurves, PassesOverBrokenLinesAndTheOneBeingWritten) {
