@@ -132,13 +132,13 @@ Value flat_tensors(Conversion& conversion) {
   return flat.tensors;
 }
 
-Plan plan_tensors(Conversion& conversion, const Value& tensors, const ConvertOptions& options) {
+SafetensorsPlan plan_tensors(Conversion& conversion, const Value& tensors, const ConvertOptions& options) {
   SafetensorsPlan planned = plan_safetensors(tensors, make_metadata(conversion, options));
   for (const auto& [name, kept] : planned.tied)
     conversion.notes.push_back(fmt::format("{} is tied to {}: recorded in the metadata", name, kept));
   for (const std::string& name : planned.copied)
     conversion.notes.push_back(fmt::format("{} shared memory with other tensors: it is a copy now", name));
-  return std::move(planned.plan);
+  return planned;
 }
 
 // "5GB", "500MB", "2GiB", as transformers has it.
@@ -168,11 +168,16 @@ void write_shards(Conversion& conversion, const Value& tensors, const ConvertOpt
                 {.file = folder, .record = {}, .offset = {}, .key = {}});
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const std::string name = safetensors_shard_name(i + 1, parts.size());
-    Plan plan = plan_tensors(conversion, parts[i], options);
-    for (const Entry& entry : parts[i].items()) files.emplace_back(entry.key.as_string(), name);
-    for (const Extent& extent : plan.extents) total += extent.is_payload ? extent.size : 0;
-    conversion.file_size += plan.file_size;
-    Target(folder + "/" + name, options.force).write(std::move(plan), shows_progress);
+    SafetensorsPlan planned = plan_tensors(conversion, parts[i], options);
+    for (const Entry& entry : parts[i].items()) {
+      const std::string& tensor = entry.key.as_string();
+      const bool is_tied = std::any_of(planned.tied.begin(), planned.tied.end(),
+                                       [&tensor](const auto& names) { return names.first == tensor; });
+      if (!is_tied) files.emplace_back(tensor, name);
+    }
+    for (const Extent& extent : planned.plan.extents) total += extent.is_payload ? extent.size : 0;
+    conversion.file_size += planned.plan.file_size;
+    Target(folder + "/" + name, options.force).write(std::move(planned.plan), shows_progress);
   }
   if (parts.size() == 1) return;
   Target(folder + "/model.safetensors.index.json", options.force).write(safetensors_index(total, files));
@@ -271,7 +276,7 @@ int run_convert(Session& session, const ConvertOptions& options) {
     if (has_shards)
       write_shards(conversion, tensors, options, session.progress());
     else
-      write_file(conversion, target, plan_of(opened, [&] { return plan_tensors(conversion, tensors, options); }),
+      write_file(conversion, target, plan_of(opened, [&] { return plan_tensors(conversion, tensors, options).plan; }),
                  session);
   } else {
     prepare_for_torch(conversion, options);

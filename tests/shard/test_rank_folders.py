@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Folders that ranks of ours write, judged by PyTorch: dcp.load on one to four ranks, dcp_to_torch_save, torch.load of
 each file, zipfile; and by `torchkeep verify`."""
+import json
 import os
 import pathlib
 import random
@@ -196,6 +197,27 @@ def test_random_splits_are_loaded_by_pytorch_as_they_were(tmp_path):
         assert same(loaded, state), (case, mesh, parts)
         run(BIN / "torchkeep", "convert", folder, tmp_path / "whole.pt", "--force")
         assert same(torch.load(tmp_path / "whole.pt", weights_only=True), state)
+
+
+def test_a_file_becomes_a_folder_and_shards_of_safetensors(tmp_path):
+    load_file = pytest.importorskip("safetensors.torch").load_file
+    state = {"model": {f"l{i}.weight": torch.randn(50, 100) for i in range(6)}, "step": 3}
+    state["model"]["tied"] = state["model"]["l0.weight"]
+    torch.save(state, tmp_path / "a.pt")
+    run(BIN / "torchkeep", "convert", tmp_path / "a.pt", f"{tmp_path}/folder/")
+    loaded = {"model": {name: torch.zeros_like(tensor) for name, tensor in state["model"].items()}, "step": 0}
+    quietly(lambda: dcp.load(loaded, checkpoint_id=tmp_path / "folder", no_dist=True))
+    assert same(loaded, state)
+    refused = subprocess.run([BIN / "torchkeep", "convert", tmp_path / "a.pt", f"{tmp_path}/folder/"],
+                             capture_output=True, text=True)
+    assert refused.returncode != 0 and "not empty" in refused.stderr
+    run(BIN / "torchkeep", "convert", tmp_path / "folder", f"{tmp_path}/hub/", "--to", "safetensors", "--only", "model",
+        "--max-shard-size", "50KB")
+    index = json.loads((tmp_path / "hub/model.safetensors.index.json").read_text())
+    tensors = {name: load_file(tmp_path / "hub" / file)[name] for name, file in index["weight_map"].items()}
+    assert set(index["weight_map"].values()) == {f"model-{i:05}-of-00003.safetensors" for i in (1, 2, 3)}
+    assert all(same(tensor, state["model"][name]) for name, tensor in tensors.items())
+    assert len(tensors) == 6 and index["metadata"]["total_size"] == 6 * 20000  # one name of the two of one memory
 
 
 if __name__ == "__main__":
