@@ -66,8 +66,17 @@ class JsonWriter {
   bool after_key_ = false;
 };
 
+/// The numbers that nodes of one text were given.
+struct NodeIds {
+  std::unordered_map<const void*, std::size_t> objects;   ///< by Value::id()
+  std::unordered_map<std::uint64_t, std::size_t> labels;  ///< by Value::label()
+  std::unordered_map<const void*, std::size_t> storages;  ///< by Storage::identity()
+};
+
 /// What write_node() adds to tensors.
 struct NodeOptions {
+  /// Goes on with these, where several nodes stand in one text: what was written in one is a "ref" in the next.
+  NodeIds* ids = nullptr;
   /// Digests of elements by the tensor's node; null: none are written.
   const std::unordered_map<const void*, Digest>* sha256 = nullptr;
   bool statistics = false;
@@ -77,7 +86,11 @@ struct NodeOptions {
 /// A Value as a tree of nodes, {"t": "dict", "id": 0, "v": [[key, value], ...]}, with an explicit stack.
 void write_node(JsonWriter& json, const Value& value, const NodeOptions& options = {});
 /// A value as plain JSON where JSON has it (numbers, texts, booleans, null, lists of them), else as a node.
-void write_plain(JsonWriter& json, const Value& value);
+/// `ids`: see NodeOptions.
+void write_plain(JsonWriter& json, const Value& value, NodeIds* ids = nullptr);
+/// Whether a value without an identity of its own (a text, an int, a tuple) takes more room than a reference to it: a
+/// file may repeat it 100,000 times.
+bool is_long(const Value& value);
 /// The members of a tensor's statistics as an object.
 void write_statistics(JsonWriter& json, const Statistics& statistics);
 

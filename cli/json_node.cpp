@@ -87,9 +87,16 @@ std::string to_hex_text(std::string_view bytes) {
   return text;
 }
 
+// Of its own in Python, whatever it holds.
+bool has_identity(const Value& value) {
+  return value.kind() >= Kind::list && value.kind() != Kind::tuple && value.kind() != Kind::size &&
+         value.kind() != Kind::dtype && value.kind() != Kind::device;
+}
+
 class NodeWriter {
  public:
-  NodeWriter(JsonWriter& json, const NodeOptions& options) : json_(json), options_(options) {}
+  NodeWriter(JsonWriter& json, const NodeOptions& options)
+      : json_(json), options_(options), ids_(options.ids != nullptr ? *options.ids : own_ids_) {}
 
   void run(const Value& root) {
     begin(root);
@@ -133,20 +140,18 @@ class NodeWriter {
 
   void begin(const Value& value) {
     json_.begin_object();
-    const bool has_identity = value.kind() >= Kind::list && value.kind() != Kind::tuple && value.kind() != Kind::size &&
-                              value.kind() != Kind::dtype && value.kind() != Kind::device;
     if (value.is(Kind::back_reference)) {
       json_.member("t", "ref");
-      const auto known = labels_.find(value.label());
-      if (known != labels_.end()) json_.member("id", known->second);
+      const auto known = ids_.labels.find(value.label());
+      if (known != ids_.labels.end()) json_.member("id", known->second);
       return json_.end_object();
     }
-    if (has_identity) {
-      const auto [known, is_new] = ids_.emplace(value.id(), ids_.size());
+    if (has_identity(value) || is_long(value)) {
+      const auto [known, is_new] = ids_.objects.emplace(value.id(), ids_.objects.size());
       json_.member("t", is_new ? type_of(value) : "ref");
       json_.member("id", known->second);
       if (!is_new) return json_.end_object();
-      if (value.label() != 0) labels_.emplace(value.label(), known->second);
+      if (value.label() != 0) ids_.labels.emplace(value.label(), known->second);
     } else {
       json_.member("t", type_of(value));
     }
@@ -231,7 +236,7 @@ class NodeWriter {
 
   void describe_tensor(const Value& value) {
     const Tensor& tensor = value.as_tensor();
-    const auto storage = storages_.emplace(tensor.storage->identity(), storages_.size()).first->second;
+    const auto storage = ids_.storages.emplace(tensor.storage->identity(), ids_.storages.size()).first->second;
     json_.member("dtype", to_string(tensor.dtype));
     json_.member("shape", tensor.sizes);
     json_.member("stride", tensor.strides);
@@ -295,9 +300,8 @@ class NodeWriter {
   const NodeOptions& options_;
   std::deque<Frame> stack_;
   std::deque<Value> kept_;
-  std::unordered_map<const void*, std::size_t> ids_;
-  std::unordered_map<std::uint64_t, std::size_t> labels_;
-  std::unordered_map<const void*, std::size_t> storages_;
+  NodeIds own_ids_;
+  NodeIds& ids_;
 };
 
 }  // namespace
@@ -306,7 +310,26 @@ void write_node(JsonWriter& json, const Value& value, const NodeOptions& options
   NodeWriter(json, options).run(value);
 }
 
-void write_plain(JsonWriter& json, const Value& value) {
+bool is_long(const Value& value) {
+  constexpr std::size_t kMostBytes = 64, kMostElements = 16;
+  switch (value.kind()) {
+    case Kind::string:
+    case Kind::bytes:
+      return value.size() > kMostBytes;
+    case Kind::integer:
+      return !value.as_integer().to_int64() && !value.as_integer().to_uint64();
+    case Kind::tuple:
+    case Kind::size:
+      return value.size() > kMostElements ||
+             std::any_of(value.elements().begin(), value.elements().end(), [](const Value& element) {
+               return has_identity(element) || element.is(Kind::tuple) || element.is(Kind::size) || is_long(element);
+             });
+    default:
+      return false;
+  }
+}
+
+void write_plain(JsonWriter& json, const Value& value, NodeIds* ids) {
   switch (value.kind()) {
     case Kind::none:
       return json.null();
@@ -324,10 +347,10 @@ void write_plain(JsonWriter& json, const Value& value) {
       break;
   }
   const auto is_plain = [](const Value& element) {
-    return element.kind() <= Kind::string && !element.is(Kind::complex);
+    return element.kind() <= Kind::string && !element.is(Kind::complex) && !is_long(element);
   };
   const bool is_list = value.is_sequence() && std::all_of(value.elements().begin(), value.elements().end(), is_plain);
-  if (!is_list) return write_node(json, value);
+  if (!is_list) return write_node(json, value, {.ids = ids});
   json.begin_array();
   for (const Value& element : value.elements()) write_plain(json, element);
   json.end_array();

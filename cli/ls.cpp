@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <fnmatch.h>
+#include <unordered_map>
 
 #include <torchkeep/checkpoint/listing.h>
 
@@ -116,7 +117,24 @@ void write_totals_json(JsonWriter& json, const Totals& totals) {
   json.member("values", totals.values);
 }
 
-void write_row_json(JsonWriter& json, const Listed& row) {
+/// What rows of one text have in common.
+struct RowState {
+  NodeIds ids;
+  std::unordered_map<const void*, const Listed*> long_values;  // by Value::id(): the first row that has it
+};
+
+// The row before this one that has the same long list or text, which is not written again.
+const Listed* same_row(const Listed& row, RowState& state) {
+  constexpr std::size_t kMostElements = 16;
+  const Value& value = row.value;
+  const bool is_list = has_elements(value) && (value.size() > kMostElements ||
+                                               std::any_of(value.elements().begin(), value.elements().end(), is_long));
+  if (!is_list && !is_long(value)) return nullptr;
+  const auto [known, is_new] = state.long_values.emplace(value.id(), &row);
+  return is_new ? nullptr : known->second;
+}
+
+void write_row_json(JsonWriter& json, const Listed& row, RowState& state) {
   json.begin_object();
   json.member("path", row.path);
   json.member("section", to_string(row.section));
@@ -135,8 +153,11 @@ void write_row_json(JsonWriter& json, const Listed& row) {
   } else if (row.totals.tensors > 0) {
     write_totals_json(json, row.totals);
   } else {
+    const Listed* same = same_row(row, state);
+    const bool is_written = same == nullptr && !row.value.is_mapping() && !row.value.is(Kind::opaque) && !row.repeated;
     json.key("value");
-    row.value.is_mapping() || row.value.is(Kind::opaque) || row.repeated ? json.null() : write_plain(json, row.value);
+    is_written ? write_plain(json, row.value, &state.ids) : json.null();
+    if (same != nullptr) json.member("same_as", same->path);
   }
   json.end_object();
 }
@@ -149,7 +170,8 @@ void write_json(Output& out, const std::vector<const Listed*>& rows, const Listi
   json.member("format", opened.format);
   json.member("file_size", opened.file_size);
   json.key("rows"), json.begin_array();
-  for (const Listed* row : rows) write_row_json(json, *row);
+  RowState state;
+  for (const Listed* row : rows) write_row_json(json, *row, state);
   json.end_array();
   json.key("totals"), json.begin_object();
   write_totals_json(json, listing.totals);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <fmt/format.h>
+#include <span>
 
 #include <torchkeep/state/walk.h>
 
@@ -57,31 +58,46 @@ std::vector<std::string> python_generator_lines(const Value& value) {
   return {};
 }
 
+constexpr std::size_t kMostGroups = 8;  // side by side
+
+// All keys of the mappings, in the order of their first use.
+std::vector<Value> keys_of(std::span<const Value> mappings) {
+  std::vector<Value> keys;
+  Value known = Value::mapping(Kind::dict);
+  for (const Value& mapping : mappings) {
+    for (const Entry& entry : mapping.items()) {
+      if (known.contains(entry.key)) continue;
+      known.set(entry.key, {});
+      keys.push_back(entry.key);
+    }
+  }
+  return keys;
+}
+
 // One row per option, one column per group.
 std::vector<std::string> group_lines(const Session& session, const Value& groups) {
   if (!groups.is(Kind::list) || groups.empty()) return {};
-  std::vector<std::string> options;
-  for (const Value& group : groups.elements()) {
-    if (!group.is_mapping() || !group.contains("params")) return {};
-    for (const Entry& entry : group.items()) {
-      const std::string name = Step{Step::Kind::key, entry.key, 0, {}}.text();
-      if (std::find(options.begin(), options.end(), name) == options.end()) options.push_back(name);
-    }
-  }
-  const std::size_t room = static_cast<std::size_t>(std::max(session.out.width() - 24, 24)) / groups.size();
-  Table table(std::vector<Table::Align>(groups.size() + 1, Table::Align::left));
+  const auto all = groups.elements();
+  const bool are_groups = std::all_of(
+      all.begin(), all.end(), [](const Value& group) { return group.is_mapping() && group.contains("params"); });
+  if (!are_groups) return {};
+  const auto shown = all.first(std::min(all.size(), kMostGroups));
+  const std::size_t room = static_cast<std::size_t>(std::max(session.out.width() - 24, 24)) / shown.size();
+  Table table(std::vector<Table::Align>(shown.size() + 1, Table::Align::left));
   std::vector<Table::Cell> head = {{""}};
-  for (std::size_t i = 0; i < groups.size(); ++i) head.emplace_back(fmt::format("group {}", i), Style::heading);
+  for (std::size_t i = 0; i < shown.size(); ++i) head.emplace_back(fmt::format("group {}", i), Style::heading);
   table.add(std::move(head));
-  for (const std::string& option : options) {
-    std::vector<Table::Cell> row = {{printable(option), Style::key}};
-    for (const Value& group : groups.elements()) {
-      const auto value = group.find(Value::string(option));
+  for (const Value& option : keys_of(shown)) {
+    std::vector<Table::Cell> row = {{printable(Step{Step::Kind::key, option, 0, {}}.shown()), Style::key}};
+    for (const Value& group : shown) {
+      const auto value = group.find(option);
       row.emplace_back(value ? one_line(*value, std::max<std::size_t>(room, 12)) : "");
     }
     table.add(std::move(row));
   }
-  return table.lines(session.out);
+  std::vector<std::string> lines = table.lines(session.out);
+  if (all.size() > shown.size()) lines.push_back(fmt::format("... {} groups in all", grouped(all.size())));
+  return lines;
 }
 
 }  // namespace

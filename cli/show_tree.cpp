@@ -39,7 +39,7 @@ class Tree {
     const Place& place = visit.place;
     if (place.depth == 0) return root(value);
     const std::string indent(2 * (std::min(place.depth, kMaxIndent) - 1), ' ');
-    const std::string key = place.step.text();
+    const std::string key = place.step.shown();
     const auto line = [&](std::string_view text) {
       out_.line(fmt::format("{}{}: {}", indent, out_.styled(Style::key, printable(key)), text));
     };

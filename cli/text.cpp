@@ -139,6 +139,9 @@ std::string one_line(const Value& value, std::size_t width) {
   return fmt::format("[{}]", counted(elements.size(), "element"));
 }
 
+// One long cell does not make 100,000 rows long.
+constexpr std::size_t kMaxPadded = 200;
+
 void Table::reserve(std::size_t rows) {
   cells_.reserve(rows * align_.size());
   text_.reserve(rows * 60);
@@ -146,7 +149,7 @@ void Table::reserve(std::size_t rows) {
 
 void Table::cell(std::string_view text, Style style) {
   const std::size_t width = columns(text);
-  widths_[column_] = std::max(widths_[column_], width);
+  widths_[column_] = std::max(widths_[column_], std::min(width, kMaxPadded));
   text_ += text;
   cells_.push_back({static_cast<std::uint32_t>(text.size()), static_cast<std::uint32_t>(width), style});
   ++column_;
@@ -169,7 +172,7 @@ void Table::render(const Output& out, std::size_t indent, Take&& take) const {
   std::size_t begin = 0, column = 0;
   for (const Placed& placed : cells_) {
     line.append(column == 0 ? indent : 2, ' ');
-    const std::size_t padding = widths_[column] - placed.columns;
+    const std::size_t padding = widths_[column] - std::min<std::size_t>(placed.columns, widths_[column]);
     if (align_[column] == Align::right) line.append(padding, ' ');
     const std::string_view text = std::string_view(text_).substr(begin, placed.size);
     if (out.coloured())

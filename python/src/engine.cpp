@@ -325,6 +325,10 @@ class PyEngine {
   void require_saved() {
     in_turn([](const Engine& engine) { engine.require_saved(); });
   }
+  bool is_due(std::int64_t step) const { return engine().is_due(step); }
+  void save_next() {
+    in_turn([](Engine& engine) { engine.save_next(); });
+  }
   void begin_step() { engine().begin_step(); }
   void add_provenance(nb::handle entries) {
     const Value value = to_value(entries);
@@ -403,6 +407,8 @@ void bind_engine(nb::module_& module) {
       .def("finish", &PyEngine::finish, nb::arg("complete"))
       .def("save_last", &PyEngine::save_last)
       .def("require_saved", &PyEngine::require_saved)
+      .def("is_due", &PyEngine::is_due, nb::arg("step"))
+      .def("save_next", &PyEngine::save_next)
       .def("begin_step", &PyEngine::begin_step)
       .def("add_provenance", &PyEngine::add_provenance)
       .def("on_provenance", &PyEngine::on_provenance)

@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/checkpoint/convert.h>
 #include <torchkeep/checkpoint/export.h>
 #include <torchkeep/format/pt.h>
 #include <torchkeep/state/walk.h>
@@ -21,12 +22,21 @@
 namespace torchkeep::python {
 namespace {
 
+/// What is to be saved, without the objects that the caller leaves out.
+Value value_to_save(nb::handle object, nb::object stand_in) {
+  bool leaves_out = false;
+  Value value =
+      to_value(object, {.stand_in = std::move(stand_in), .leaves_out = &leaves_out, .device_copies = device_copies()});
+  if (leaves_out) drop_objects(value);
+  return value;
+}
+
 void save_file(nb::handle object, nb::handle to, bool durable, bool read_back, nb::object progress,
                nb::object stand_in) {
   const std::string path = to_path(to);
   Value value;
   try {
-    value = to_value(object, {.stand_in = std::move(stand_in), .device_copies = device_copies()});
+    value = value_to_save(object, std::move(stand_in));
   } catch (const Error& error) {
     throw error.at({.file = path, .record = {}, .offset = {}, .key = {}});
   }
@@ -41,7 +51,7 @@ void save_to_stream(nb::handle object, nb::handle write, const std::string& name
                     nb::object stand_in) {
   Plan plan;
   try {
-    plan = plan_pt(to_value(object, {.stand_in = std::move(stand_in), .device_copies = device_copies()}));
+    plan = plan_pt(value_to_save(object, std::move(stand_in)));
   } catch (const Error& error) {
     throw error.at({.file = name, .record = {}, .offset = {}, .key = {}});
   }

@@ -28,6 +28,11 @@ nb::object integer(const Integer& number) {
   return nb::borrow(from_bytes)(data, "little", nb::arg("signed") = true);
 }
 
+nb::object bytes_of(const Value& value) {
+  const std::string& bytes = value.as_bytes();
+  return own(PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+}
+
 PyObject* collections_type(const char* name) {
   return nb::object(nb::module_::import_("collections").attr(name)).release().ptr();
 }
@@ -107,14 +112,12 @@ class Builder {
       case Kind::boolean:
         return set(object, nb::bool_(value.as_boolean()));
       case Kind::integer:
+        if (!value.as_integer().to_int64()) break;
         return set(object, integer(value.as_integer()));
       case Kind::real:
         return set(object, own(PyFloat_FromDouble(value.as_real())));
       case Kind::complex:
         return set(object, own(PyComplex_FromDoubles(value.as_complex().real(), value.as_complex().imag())));
-      case Kind::bytes:
-        return set(object, own(PyBytes_FromStringAndSize(value.as_bytes().data(),
-                                                         static_cast<Py_ssize_t>(value.as_bytes().size()))));
       case Kind::dtype:
         return set(object, leaves_.dtype(value.as_dtype()));
       case Kind::device:
@@ -139,6 +142,8 @@ class Builder {
 
   bool make_leaf(const Value& value, const Value& attributes, nb::object& object) {
     if (value.is(Kind::string)) return set(object, from_text(value.as_string()));
+    if (value.is(Kind::bytes)) return set(object, bytes_of(value));
+    if (value.is(Kind::integer)) return set(object, integer(value.as_integer()));
     if (value.is(Kind::tensor)) return attributes.is_none() && set(object, leaves_.tensor(value));
     if (value.is(Kind::sparse_tensor) || value.is(Kind::nested_tensor)) return set(object, leaves_.compound(value));
     if (!value.is(Kind::bytearray)) return false;

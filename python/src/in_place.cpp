@@ -10,12 +10,6 @@
 namespace torchkeep::python {
 namespace {
 
-bool is_alike(const Tensor& file, const Tensor& live) {
-  return file.dtype == live.dtype && file.sizes == live.sizes && file.is_conj == live.is_conj &&
-         file.is_neg == live.is_neg && file.quantizer == nullptr && live.quantizer == nullptr && file.nbytes() > 0 &&
-         live.storage->writable() != nullptr;
-}
-
 bool is_in_a_file(const Storage& storage) {
   return storage.data() == nullptr && storage.nbytes() > 0;
 }
@@ -51,30 +45,10 @@ void InPlace::place_tensor(const Value& file, nb::handle target, TensorReader& r
   const Tensor& live = value.as_tensor();
   const Tensor& from = file.as_tensor();
   if (from.is_meta()) file.fail(Code::unsupported, "a meta tensor has no values to load");
-  if (!is_alike(from, live)) return;
-  const auto request = request_in_place(from, live);
-  if (!request || !claim(*request)) return;
+  if (!why_not_in_place(from, live).empty() || from.nbytes() == 0 || !reader_.add(from, live).is_read) return;
   memory_.push_back(live.storage);
   placed_.tensors.emplace(file.id(), target.ptr());
   keep_.add(nb::borrow(target));
-}
-
-/// False when some of that memory gets other bytes already.
-bool InPlace::claim(const ReadRequest& wanted) {
-  const std::byte* const begin = wanted.out.data();
-  const auto behind = claimed_.lower_bound(begin);
-  if (behind != claimed_.end() && behind->first < begin + wanted.out.size()) {
-    const ReadRequest& other = requests_[behind->second];
-    return other.storage == wanted.storage && other.offset == wanted.offset && other.out.data() == begin &&
-           other.out.size() == wanted.out.size();
-  }
-  if (behind != claimed_.begin()) {
-    const MutableBytes before = requests_[std::prev(behind)->second].out;
-    if (before.data() + before.size() > begin) return false;
-  }
-  claimed_.emplace_hint(behind, begin, requests_.size());
-  requests_.push_back(wanted);
-  return true;
 }
 
 void InPlace::add_fresh() {
@@ -83,21 +57,14 @@ void InPlace::add_fresh() {
     const StoragePtr& storage = visit.value.as_tensor().storage;
     if (!is_in_a_file(*storage) || placed_.storages.contains(storage->identity())) return Next::inside;
     auto memory = std::make_shared<OwnedStorage>(storage->nbytes(), storage->location());
-    requests_.push_back({storage, 0, memory->mutable_bytes()});
+    reader_.add_fresh(storage, memory->mutable_bytes());
     placed_.storages.emplace(storage->identity(), std::move(memory));
     return Next::inside;
   });
 }
 
 void InPlace::read() {
-  try {
-    read_storages(requests_);
-  } catch (const Error& error) {
-    if (memory_.empty()) throw;
-    throw Error(error.code(), error.message() + "; what it was loaded into is now partly overwritten: do not use it",
-                error.where())
-        .with_errno(error.system_error());
-  }
+  reader_.read();
 }
 
 nb::object InPlace::object() const {

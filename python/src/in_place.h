@@ -2,10 +2,9 @@
 // A state that is still in a file, straight into live tensors: no second copy of it is made.
 #pragma once
 
-#include <map>
 #include <vector>
 
-#include <torchkeep/format/record_storage.h>
+#include <torchkeep/format/live_reader.h>
 
 #include "placed.h"
 #include "storages.h"
@@ -20,8 +19,8 @@ class InPlace {
   /// `targets`: dicts and lists built like the state, with live tensors in them; it lacks what has no place. Nothing is
   /// read or changed yet. With the GIL.
   InPlace(Value state, nb::handle targets);
-  /// Reads every byte, in the order of the file, and checks the CRCs. Throws Error; when there are live
-  /// tensors, it says that they are partly overwritten. Without the GIL.
+  /// Reads every byte, in the order of the file, and checks the CRCs. Throws Error, which says that the live tensors
+  /// are partly overwritten where that is so. Without the GIL.
   void read();
   /// After read(): the state in Python's types, with the live tensors in it. With the GIL.
   nb::object object() const;
@@ -29,13 +28,11 @@ class InPlace {
  private:
   void place(const Value& file, nb::handle target, TensorReader& reader);
   void place_tensor(const Value& file, nb::handle target, TensorReader& reader);
-  bool claim(const ReadRequest& wanted);
   void add_fresh();
 
   Value state_;
-  std::vector<ReadRequest> requests_;
-  std::vector<StoragePtr> memory_;                   ///< of the live tensors
-  std::map<const std::byte*, std::size_t> claimed_;  ///< where a live tensor begins, and which request fills it
+  LiveReader reader_{LiveReader::Strides::same};
+  std::vector<StoragePtr> memory_;  ///< of the live tensors
   Keep keep_;
   Placed placed_;
 };

@@ -216,7 +216,13 @@ StructureMaker::StructureMaker() : TensorMaker(nb::str("meta"), nullptr) {}
 
 nb::object StructureMaker::tensor(const Value& value) {
   const Tensor& leaf = value.as_tensor();
-  if (!value.attributes().is_none() || leaf.quantizer != nullptr) return TensorMaker::tensor(value);
+  // A quantized tensor has no likeness on the device meta: one of as many bytes each stands for it.
+  if (leaf.quantizer != nullptr) {
+    Tensor bytes = leaf;
+    bytes.dtype = itemsize(leaf.dtype) == 4 ? DType::int32 : DType::int8;
+    return meta(bytes);
+  }
+  if (!value.attributes().is_none()) return TensorMaker::tensor(value);
   std::string looks{static_cast<char>(leaf.dtype)};
   for (const auto* numbers : {&leaf.sizes, &leaf.strides})
     looks.append(reinterpret_cast<const char*>(numbers->data()), numbers->size() * sizeof(std::int64_t));

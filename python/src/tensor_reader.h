@@ -18,9 +18,10 @@ struct ReaderOptions {
   /// tensor has no bytes.
   bool writable = false;
   const Watches* watches = nullptr;  ///< storages that become a WatchedStorage; it outlives the conversion
-  /// Called for objects that are no plain data: (whether there is one, what stands in for it). By default
-  /// torchkeep._stand_in.exact.
+  /// Called for objects that are no plain data: (whether there is one, what stands in for it), or (None, None) for one
+  /// that is to be left out. By default torchkeep._stand_in.exact.
   nb::object stand_in = {};
+  bool* leaves_out = nullptr;  ///< set when there is something to leave out: an Opaque that drop_objects() takes away
   /// Called with a torch.UntypedStorage of a device: a copy on the host, complete when its wait() returns (torchkeep.
   /// _device_copies). By default the storage's cpu().
   nb::object device_copies = {};

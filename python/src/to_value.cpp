@@ -67,6 +67,8 @@ std::string advice(PyObject* object) {
   if (nb::isinstance(nb::borrow(object), nb::module_::import_("enum").attr("Enum"))) return "save its value";
   if (nb::isinstance(nb::borrow(object), nb::module_::import_("os").attr("PathLike"))) return "save str(...) of it";
   const std::string type = type_name(object);
+  if (type == "torchkeep._opaque.Opaque" || type == "torchkeep.Opaque")
+    return "opaque=\"drop\" leaves such objects out, opaque=\"keep\" saves what they say as a dict";
   if (type == "argparse.Namespace" || type == "types.SimpleNamespace") return "save vars(...) of it";
   return "save plain data and tensors, or say with default= what stands for it";
 }
@@ -180,6 +182,7 @@ class Converter {
       if (++stand_ins_in_a_row_ > kMostInARow)
         throw Error(Code::unsupported, "default= gives objects that are no plain data either, again and again");
       const nb::object answer = ask_for_stand_in(object);
+      if (answer[0].is_none() && options_.leaves_out != nullptr) return set(value, left_out());
       if (!nb::cast<bool>(answer[0])) refuse(object);
       known = answer[1];
       if (known.ptr() == object)
@@ -196,6 +199,17 @@ class Converter {
   nb::object ask_for_stand_in(PyObject* object) const {
     if (options_.stand_in.is_valid()) return options_.stand_in(nb::borrow(object));
     return nb::module_::import_("torchkeep._stand_in").attr("exact")(nb::borrow(object));
+  }
+
+  /// What is left out until drop_objects() takes it away.
+  Value left_out() {
+    stand_ins_in_a_row_ = 0;
+    *options_.leaves_out = true;
+    Opaque opaque;
+    opaque.module = "torchkeep";
+    opaque.name = "Opaque";
+    opaque.form = Opaque::Form::global;
+    return detail::make_opaque(std::move(opaque));
   }
 
   /// As PyTorch pickles a torch.layout: by its name.

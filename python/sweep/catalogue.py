@@ -172,7 +172,7 @@ def _gsam(module, model):
 
 def _timm_optim():
     optim = _timm_module("optim")
-    for name in optim.list_optimizers():
+    for name in optim.list_optimizers(exclude_filters=["bnb*", "fused*"]):  # bitsandbytes and Apex want CUDA here
         def make(model, name=name, **options):
             return optim.create_optimizer_v2(list(model.parameters()), opt=name, lr=0.01, weight_decay=0.05, **options), None
 

@@ -264,3 +264,42 @@ def test_a_checkpoint_inside_a_zip_is_opened_by_its_name_everywhere(tmp_path):
         torchkeep.load(f"{tmp_path}/agent.zip::x.pth")
     torchkeep.save({"n": 2}, tmp_path / "a::b.pt")  # a name like any other
     assert torchkeep.load(tmp_path / "a::b.pt") == {"n": 2}
+
+
+class Config:
+    def __init__(self):
+        self.width, self.itself = 3, self
+
+
+def with_objects(path):
+    """A checkpoint with objects of unknown classes as values, elements and keys."""
+    torch.save({"w": torch.ones(2), "config": Config(), "list": [1, Config(), 2], "by class": {Config: 1, "b": 2}}, path)
+    return torchkeep.load(path)
+
+
+def test_an_opaque_is_refused_unless_one_says_what_becomes_of_it(tmp_path):
+    found = with_objects(tmp_path / "theirs.pt")
+    with pytest.raises(torchkeep.Error, match='opaque="drop" leaves such objects out') as error:
+        torchkeep.save(found, tmp_path / "a.pt")
+    assert (error.value.code, error.value.key) == ("unsupported", "config") and not (tmp_path / "a.pt").exists()
+    with pytest.raises(torchkeep.Error, match='expected "refuse", "drop" or "keep"'):
+        torchkeep.save(found, tmp_path / "a.pt", opaque="none")
+
+
+def test_opaques_are_left_out_by_request(tmp_path):
+    found = round_trip(with_objects(tmp_path / "theirs.pt"), tmp_path / "a.pt", opaque="drop")
+    assert list(found) == ["w", "list", "by class"] and found["list"] == [1, None, 2] and found["by class"] == {"b": 2}
+    with pytest.raises(torchkeep.Error, match="the whole is an object"):
+        torchkeep.save(torchkeep.Opaque("a.B"), tmp_path / "b.pt", opaque="drop")
+
+
+def test_what_an_opaque_says_is_kept_as_a_dict_by_request(tmp_path):
+    source = with_objects(tmp_path / "theirs.pt")
+    del source["by class"]
+    torchkeep.save(source, tmp_path / "a.pt", opaque="keep")
+    found = torch.load(tmp_path / "a.pt", weights_only=True)["config"]
+    assert found["class"].endswith("Config") and found["kind"] == "object" and found["state"]["width"] == 3
+    assert found["state"]["itself"] is found  # what contains itself still does
+    stream = io.BytesIO()
+    torchkeep.save([torchkeep.Opaque("a.B", args=(1,))], stream, opaque="keep")
+    assert torch.load(io.BytesIO(stream.getvalue()), weights_only=True) == [{"class": "a.B", "kind": "object", "args": (1,)}]

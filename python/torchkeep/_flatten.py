@@ -2,6 +2,7 @@
 """Whole pickled modules: their state dicts."""
 import collections
 import collections.abc
+import itertools
 import os
 
 from ._errors import Error, NotFoundError
@@ -9,6 +10,7 @@ from ._files import load
 from ._opaque import Opaque
 
 _MAX_VISITS = 1 << 20  # a file may name one submodule as often as it likes
+_MAX_NAME = 4096
 _PARTS = ("_parameters", "_buffers", "_modules")
 
 
@@ -76,13 +78,15 @@ def _flatten(module, source):
         if not is_module(one):
             raise Error(f"submodule '{prefix[:-1]}' of {source} is {_describe(one)}, not a module", "unsupported")
         left_out = one.state.get("_non_persistent_buffers_set") or ()
+        visits += 1 + sum(len(one.state[part]) for part in _PARTS)
+        names = itertools.chain.from_iterable(one.state[part] for part in _PARTS)
+        if visits > _MAX_VISITS or any(len(prefix) + len(str(name)) > _MAX_NAME for name in names):
+            raise Error(f"{source}: more than {_MAX_VISITS} submodules and tensors, or a name of more than {_MAX_NAME} "
+                        "characters", "refused")
         for part, skipped in (("_parameters", ()), ("_buffers", left_out)):
             for name, tensor in one.state[part].items():
                 if tensor is not None and name not in skipped:
                     state[f"{prefix}{name}"] = tensor.detach() if hasattr(tensor, "detach") else tensor
         children = [(f"{prefix}{name}.", child) for name, child in one.state["_modules"].items() if child is not None]
-        visits += 1 + len(children)
-        if visits > _MAX_VISITS or len(prefix) > 4096:
-            raise Error(f"{source}: more than {_MAX_VISITS} submodules, or names of more than 4096 characters", "refused")
         stack.extend(reversed(children))
     return state

@@ -30,7 +30,7 @@ def load_into(path, *, verify_first=False, progress=False, **objects):
     Args:
         path: the file, or a file object opened for binary reading.
         verify_first: check every byte of the file before the first byte of an object is changed: twice the reading.
-            Without it a file that turns out to be damaged leaves the objects half loaded, and the error says so.
+            Without it a file that turns out to be damaged may leave the objects half loaded, and the error then says so.
         progress: as in save().
         objects: what Run.track() takes.
 
@@ -82,7 +82,14 @@ def _load(file, structure, adapters, context, path, verify_first):
     judged = [name for name in adapters if not plans[name].checked]
     _change(judged, plans, read([name for name in judged if name in direct]), keys, path)
     rest = [name for name in adapters if plans[name].checked]
-    _change(rest, plans, read([name for name in rest if name in direct]), keys, path)
+    try:
+        filled = read([name for name in rest if name in direct])
+    except Error:  # it says what it left behind; what has a way back is put back
+        for name in reversed(judged):
+            if plans[name].undo is not None:
+                plans[name].undo()
+        raise
+    _change(rest, plans, filled, keys, path)
     return others
 
 

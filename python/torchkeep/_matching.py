@@ -68,10 +68,10 @@ class Matching:
     def _by_name(self):
         """False where the two sides have no names in common."""
         best = None
-        for live in self._names_here():
+        for live, aliases in self._names_here():
             for saved in self._names_there():
                 known = {name for group in live for name in group}
-                names = [[spelling_in(name, known) for name in group] for group in saved]
+                names = _translated(saved, aliases)
                 shared = known & {name for group in names for name in group}
                 if len(shared) == len(known) == sum(map(len, names)):
                     self._match(live, names)
@@ -79,16 +79,22 @@ class Matching:
                 if shared and (best is None or len(shared) > best[0]):
                     best = len(shared), live, names
         if best is None and self._is_named_by_us():
-            best = 0, self._names_here()[0], self._names_there()[0]
+            best = 0, self._names_here()[0][0], self._names_there()[0]
         if best is None:
             return False
         self._lists(*best[1:])
         return True
 
     def _names_here(self):
-        found = [self._adapter._names(), self._given_names(self._optimizer.param_groups)]
-        found += [_without_first(names) for names in found[:1] if names]
-        return [names for names in found if _is_complete(names, self._live)]
+        """(the parameters' names, which of them each name of a shared parameter stands for), each way to name them."""
+        ours, given = self._adapter._names(), self._given_names(self._optimizer.param_groups)
+        aliases = self._adapter.context.aliases()
+        found = [(ours, aliases), (given, _themselves(given))]
+        if ours:
+            bare = _without_first(ours)
+            others = {name.partition(".")[2] or name: own.partition(".")[2] or own for name, own in aliases.items()}
+            found.append((bare, {**others, **_themselves(bare)}))
+        return [(names, known) for names, known in found if _is_complete(names, self._live)]
 
     def _names_there(self):
         ours = self._state.get(NAMES)
@@ -157,9 +163,11 @@ class Matching:
             return None
         flat = [name for group in names for name in group]
         known = set(flat)
-        there = [name for name in (spelling_in(key, known) for key in keys) if name in known]
+        aliases = self._adapter.context.aliases()
+        there = list(dict.fromkeys(name for name in (aliases.get(spelling_in(key, aliases)) for key in keys)
+                                   if name in known))
         here = [name for name in self._adapter.context.parameter_names().values() if name in known]
-        if len(there) != len(known) or len(set(there)) != len(known):
+        if len(there) != len(known):
             return None
         if there == here:
             return []
@@ -214,6 +222,17 @@ def _is_complete(names, groups):
         return False
     flat = [name for one in names for name in one]
     return bool(flat) and all(isinstance(name, str) for name in flat) and len(set(flat)) == len(flat)
+
+
+def _translated(names, aliases):
+    """The file's names as this program has them. Where two of them are one parameter here, they stay two."""
+    found = [[aliases.get(spelling_in(name, aliases), name) for name in group] for group in names]
+    flat = [name for group in found for name in group]
+    return found if len(set(flat)) == len(flat) else names
+
+
+def _themselves(names):
+    return {name: name for group in names or () for name in group}
 
 
 def _without_first(names):

@@ -113,12 +113,26 @@ class Context:
         self.recorded = dict(tracked) if isinstance(tracked, Mapping) else {}
 
     def parameter_names(self):
-        """By the parameter's id: "<tracked module>.<name>", or the name of a tracked tensor."""
+        """By the parameter's id: "<tracked module>.<name>", or the name of a tracked tensor. Of several the first."""
         known = {}
+        for name, parameter in self._all_names():
+            known.setdefault(id(parameter), name)
+        return known
+
+    def aliases(self):
+        """By every name of a parameter, of all that is tracked: the one of parameter_names()."""
+        known = self.parameter_names()
+        return {name: known[id(parameter)] for name, parameter in self._all_names()}
+
+    def _all_names(self):
+        """(name, parameter), a shared one under each of its names. A name that two parameters have is the first's."""
+        found = {}
         for prefix, module in self.modules:
             clean = CleanNames(module)
-            for name, parameter in module.named_parameters():
-                known.setdefault(id(parameter), f"{prefix}.{clean.clean(name)}")
+            for path, part in module.named_modules(remove_duplicate=False):
+                for name, parameter in part._parameters.items():
+                    if parameter is not None:
+                        found.setdefault(f"{prefix}.{clean.clean(f'{path}.{name}' if path else name)}", parameter)
         for name, tensor in self.tensors:
-            known.setdefault(id(tensor), name)
-        return known
+            found.setdefault(name, tensor)
+        return found.items()

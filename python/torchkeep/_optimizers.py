@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ._adapter import (Adapter, Judged, Plan, call_own, differences, is_class, is_of_torch, listed, mismatch, same,
                        torch_module)
 from ._matching import NAMES, Matching, has_parameter_groups
-from ._plain import plain, restored
+from ._plain import as_number, plain, restored
 
 # Hyperparameters that choose an implementation or came with a later version; a file may lack them.
 _OPTIONAL = {"foreach", "fused", "capturable", "differentiable", "maximize", "nesterov", "decoupled_weight_decay",
@@ -44,13 +44,22 @@ class Optimizer(Adapter):
                 if id(parameter) not in known]
 
     def capture(self):
-        state = plain(self.optimizer.state_dict(), self._package())
+        state = plain(self._with_numbers(self.optimizer.state_dict()), self._package())
         self._check_inner(state)
         names = self._names()
         if names is not None and has_parameter_groups(state) and NAMES not in state:
             if [len(one) for one in names] == [len(group["params"]) for group in state["param_groups"]]:
                 state = {**state, NAMES: names}
         return state
+
+    def _with_numbers(self, state):
+        """Hyperparameters as Python's numbers, which a program of PyTorch alone can use."""
+        known = getattr(self.optimizer, "defaults", {})
+        if not has_parameter_groups(state) or not any(as_number(value) is not value for group in state["param_groups"]
+                                                      for key, value in group.items() if key in known):
+            return state
+        return {**state, "param_groups": [{key: as_number(value) if key in known else value for key, value in group.items()}
+                                          for group in state["param_groups"]]}
 
     def _package(self):
         """The package whose objects may stand in the state: the optimizer's own."""
@@ -164,8 +173,9 @@ class Optimizer(Adapter):
         self._take_types(own["param_groups"])
         said = self._overridden(own["param_groups"])
         groups = [dict(group) for group in self.optimizer.param_groups]
+        shown = self.optimizer.state_dict()["param_groups"]
         load(self.optimizer, {**own, "state": _as_they_are(own["state"])} if as_it_is else own)
-        said += self._fill_groups(groups, own["param_groups"])
+        said += self._fill_groups(groups, shown, own["param_groups"])
         self._put_right(own)
         for message in matching.said + said:
             self.context.warn(f"'{self.name}': {message}")
@@ -210,13 +220,14 @@ class Optimizer(Adapter):
         return [{key: number(group.get("initial_lr", group[key]) if key == "lr" else group[key]) for key in defaults
                  if key in group and key != "params" and is_simple(group[key])} for group in self.optimizer.param_groups]
 
-    def _fill_groups(self, before, saved):
-        """Options that the file's groups lack and __setstate__ did not fill in."""
+    def _fill_groups(self, before, shown, saved):
+        """Options that the file's groups lack and __setstate__ did not fill in. Those that its own state_dict() does not
+        show either are the program's, and no file has them."""
         said = []
         for g, (old, group) in enumerate(zip(before, self.optimizer.param_groups)):
             for key in [key for key in old if key not in group]:
                 group[key] = old[key]
-                if key not in _OPTIONAL and key not in saved[g]:
+                if key not in _OPTIONAL and key in shown[g] and key not in saved[g]:
                     said.append(f"group {g} of the checkpoint has no {key}; {old[key]!r} of this program is used")
         return said
 

@@ -28,7 +28,7 @@ def plain(value, package=None):
             return value
         made = collections.OrderedDict() if kind is collections.OrderedDict else {}
         for key, part in parts.items():
-            made[plain(key, package)] = part
+            made[plain(as_number(key), package)] = part
         if getattr(value, "_metadata", None) is not None:
             made._metadata = value._metadata
         return made
@@ -75,6 +75,8 @@ def _tagged(value, package):
         return {TYPE: "BytesIO", "value": value.getvalue(), "position": value.tell()}
     if isinstance(value, pathlib.PurePath):
         return {TYPE: "path", "value": str(value)}
+    if isinstance(value, frozenset):
+        return {TYPE: "frozenset", "items": [plain(part, package) for part in value]}
     if isinstance(value, (range, slice)):
         return {TYPE: type(value).__name__, "items": [value.start, value.stop, value.step]}
     torch = torch_module()
@@ -96,8 +98,23 @@ def _is_holder(kind, package):
             and not {"__del__", "__new__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"} & set(own))
 
 
+def as_number(value):
+    """A number of NumPy's as Python's; anything else as it is."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic):
+        return value
+    number = value.item()
+    return number if type(number) in _LEAVES and number == value or number != number else value
+
+
 def _scalar(value):
-    return value.item() if isinstance(value.item(), _LEAVES) else value
+    """float64 and int64 are Python's numbers; those of another width count and round in another way."""
+    number = as_number(value)
+    if number is value or value.dtype.kind in "SU" or value.dtype.str[1:] in ("f8", "i8", "c16"):
+        return number
+    if type(value) is not sys.modules["numpy"].dtype(value.dtype.str).type:  # of another package's
+        return value
+    return {TYPE: "number", "dtype": value.dtype.str, "value": number}
 
 
 def _array(array):
@@ -198,6 +215,15 @@ def _ndarray(value, package):
     return value["value"].numpy().copy()
 
 
+def _number(value, package):
+    import numpy
+
+    kind = numpy.dtype(value["dtype"])
+    if kind.kind not in "biufc":
+        raise Error(f"a number of type {value['dtype']!r}", "unsupported")
+    return kind.type(value["value"])
+
+
 def _numpy_random_state(value, package):
     import numpy
 
@@ -260,10 +286,11 @@ def _object(value, package):
 
 _MAKERS = {
     "object": _object,
-    "enum": _enum, "namedtuple": _namedtuple, "ndarray": _ndarray, "numpy.RandomState": _numpy_random_state,
+    "enum": _enum, "namedtuple": _namedtuple, "ndarray": _ndarray, "number": _number, "numpy.RandomState": _numpy_random_state,
     "numpy.Generator": _numpy_generator, "random.Random": _python_random, "torch.Generator": _torch_generator,
     "BytesIO": _bytes_io, "uninitialized": _lazy, "defaultdict": _default_dict,
     "deque": lambda value, package: collections.deque([restored(part, package) for part in value["items"]], value["maxlen"]),
     "path": lambda value, package: pathlib.Path(value["value"]),
+    "frozenset": lambda value, package: frozenset(restored(value["items"], package)),
     "range": lambda value, package: range(*value["items"]), "slice": lambda value, package: slice(*value["items"]),
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a run says once, by name: what trains and is not tracked, or is no longer what was tracked."""
+import inspect
 import weakref
 
 from . import _state
@@ -112,6 +113,17 @@ def tracked_tensors(adapters):
         if isinstance(one, _state.Stateful):
             ids.update(id(part) for part in parts_of(one.thing) if _is_tensor(part))
     return ids
+
+
+def is_scheduled(optimizer):
+    """Whether a schedule moves its learning rate: that leaves an initial_lr in the groups. Where the optimizer's own code
+    does so too, only a scheduler of PyTorch shows itself, which wraps its step()."""
+    if not any("initial_lr" in group for group in optimizer.param_groups):
+        return False
+    methods = (inspect.unwrap(one) for kind in type(optimizer).__mro__ for one in vars(kind).values()
+               if inspect.isfunction(one))
+    sets_it = any("initial_lr" in one.__code__.co_consts for one in methods if inspect.isfunction(one))
+    return not sets_it or getattr(optimizer.step, "_wrapped_by_lr_sched", False)
 
 
 def moves(adapter, optimizer):

@@ -2,6 +2,8 @@
 """What save() writes in place of objects that no checkpoint can hold: NumPy's, and what the caller's default= gives."""
 import sys
 
+from ._opaque import Opaque
+
 
 def exact(thing):
     """For a run, which has to go on with the same numbers: only what is the same number in Python.
@@ -14,17 +16,27 @@ def exact(thing):
     return _string(thing)
 
 
-def stand_in(as_tensors, default):
-    """For save(): a function like exact(). `as_tensors`: NumPy's scalars become tensors, which keep their dtype."""
+def stand_in(as_tensors, default, opaque):
+    """For save(): a function like exact(). `as_tensors`: NumPy's scalars become tensors, which keep their dtype. `opaque`:
+    what becomes of a torchkeep.Opaque; (None, None) says that it is left out."""
     def of(thing):
         found, value = _of_numpy(thing, as_tensors)
         if not found:
             found, value = _string(thing)
+        if not found and opaque != "refuse" and type(thing) is Opaque:
+            return (None, None) if opaque == "drop" else (True, as_data(thing))
         if found or default is None:
             return found, value
         return True, default(thing)
 
     return of
+
+
+def as_data(thing: Opaque) -> dict:
+    """All that an Opaque says, as a dict that PyTorch's safe loader reads."""
+    parts = {"args": thing.args, "kwargs": thing.kwargs, "state": thing.state, "list_items": thing.list_items or None,
+             "dict_items": thing.dict_items or None}
+    return {"class": thing.class_name, "kind": thing.kind} | {name: part for name, part in parts.items() if part is not None}
 
 
 def _string(thing):

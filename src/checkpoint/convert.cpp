@@ -206,15 +206,18 @@ class Selection {
   }
 
   bool keeps(const Place& place) const {
-    std::vector<std::string> here;
-    for (const Step* step : place.steps()) here.push_back(step->text());
+    const std::vector<const Step*> here = place.steps();
     return std::any_of(chosen_.begin(), chosen_.end(), [&](const std::vector<std::string>& chosen) {
       const std::size_t common = std::min(here.size(), chosen.size());
-      return std::equal(here.begin(), here.begin() + static_cast<std::ptrdiff_t>(common), chosen.begin());
+      return std::equal(here.begin(), here.begin() + static_cast<std::ptrdiff_t>(common), chosen.begin(), is_called);
     });
   }
 
  private:
+  static bool is_called(const Step* step, const std::string& name) {
+    const bool is_text = step->kind == Step::Kind::key && step->key.is(Kind::string);
+    return is_text ? step->key.as_string() == name : step->text() == name;
+  }
   static std::vector<std::string> texts(const std::vector<Step>& steps) {
     std::vector<std::string> texts;
     for (const Step& step : steps) texts.push_back(step.text());
@@ -222,6 +225,21 @@ class Selection {
   }
 
   std::vector<std::vector<std::string>> chosen_;
+};
+
+/// The paths of tensors as names, whole. Keys of a megabyte above 100,000 tensors are refused.
+class Names {
+ public:
+  std::string of(const Visit& visit) {
+    constexpr std::size_t kMostBytes = 100'000'000;  // of a header of safetensors
+    std::string name = visit.place.name();
+    bytes_ += name.size();
+    if (bytes_ > kMostBytes) visit.value.fail(Code::unsupported, "the tensors' names take more than 100 MB");
+    return name;
+  }
+
+ private:
+  std::size_t bytes_ = 0;
 };
 
 }  // namespace
@@ -282,10 +300,11 @@ std::vector<std::string> drop_objects(Value& checkpoint, bool keep_builtin_class
 Value flatten_module(const Value& archive, std::vector<std::string>& left_out) {
   if (!archive.is_mapping() || archive.contains("param_groups")) return archive;
   Value state = Value::mapping(Kind::ordered_dict);
+  Names names;
   walk(archive, [&](const Visit& visit) {
     const Value& value = visit.value;
     if (visit.place.depth == 0 || (value.is_mapping() && !visit.repeated)) return Next::inside;
-    const std::string name = visit.place.text();
+    const std::string name = names.of(visit);
     const std::string last = visit.place.step.text();
     if (value.is(Kind::tensor)) {
       const Value key = Value::string(name);
@@ -301,6 +320,7 @@ Value flatten_module(const Value& archive, std::vector<std::string>& left_out) {
 
 FlatTensors flatten_for_safetensors(const Value& checkpoint) {
   FlatTensors flat{Value::mapping(Kind::dict), {}};
+  Names names;
   const auto leave_out = [&](const Visit& visit, std::string_view why) {
     flat.left_out.push_back(fmt::format("{} ({})", visit.place.text(), why));
     return Next::over;
@@ -317,7 +337,7 @@ FlatTensors flatten_for_safetensors(const Value& checkpoint) {
     if (visit.repeated) return leave_out(visit, "an object that stands elsewhere too");
     if (value.is(Kind::tensor)) {
       if (const std::string why = safetensors_obstacle(value.as_tensor()); !why.empty()) return leave_out(visit, why);
-      const Value name = Value::string(visit.place.text());
+      const Value name = Value::string(names.of(visit));
       if (flat.tensors.contains(name))
         value.fail(Code::mismatch, fmt::format("two tensors have the path '{}'", name.as_string()));
       flat.tensors.set(name, value);

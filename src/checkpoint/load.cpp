@@ -18,11 +18,11 @@ Value read(const OpenedFile& file, const std::string& name, const LoadOptions& o
 }  // namespace
 
 Value load(const std::string& path, const LoadOptions& options) {
-  return read(open_path(path, options), path, options);
+  return read(open_structure(path, options), path, options);
 }
 
 Value load(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options, std::uint64_t* end) {
-  const OpenedFile opened = open_chosen(file, options);
+  const OpenedFile opened = open_structure(file, options);
   if (end != nullptr) *end = opened.end;
   return read(opened, file->name(), options);
 }

@@ -5,13 +5,13 @@
 //   2 verify  the whole file, when asked to
 //   3 load    what no target wants, into memory of its own
 //   4 read    the records into the targets: from here on an error leaves them half old, half new
-#include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <map>
 #include <set>
 #include <vector>
 
+#include <torchkeep/format/live_reader.h>
 #include <torchkeep/state/compound.h>
 #include <torchkeep/state/walk.h>
 
@@ -25,49 +25,9 @@ namespace {
 constexpr std::uint64_t kLoadedAtOnce = 4096;
 constexpr std::size_t kDeepest = 1000;  // targets are built by a program, not read from a file
 
-/// A tensor whose elements do not lie as they do in the file: read, then put in place one by one.
-struct Scattered {
-  Tensor from;
-  Tensor to;
-};
-
-/// Puts row-major elements where the tensor has them.
-void scatter(const std::string& elements, const Tensor& to) {
-  const std::size_t item = itemsize(to.dtype);
-  const MutableBytes memory = to.writable_memory();
-  std::vector<std::int64_t> index(to.sizes.size(), 0);
-  std::int64_t place = 0;
-  for (std::size_t done = 0; done < elements.size(); done += item) {
-    std::memcpy(memory.data() + place * static_cast<std::int64_t>(item), elements.data() + done, item);
-    for (std::size_t i = index.size(); i-- > 0;) {
-      place += to.strides[i];
-      if (++index[i] < to.sizes[i]) break;
-      place -= to.strides[i] * to.sizes[i];
-      index[i] = 0;
-    }
-  }
-}
-
-/// Why the file's tensor cannot be read into the target; empty when it can.
-std::string why_not(const Tensor& file, const Tensor& target) {
-  if (file.is_meta()) return "a meta tensor in the file, which has no values";
-  if (target.is_meta()) return "a meta tensor here, which has no memory";
-  if (file.dtype != target.dtype) {
-    return fmt::format("{} in the file, {} here", to_string(file.dtype), to_string(target.dtype));
-  }
-  if (file.sizes != target.sizes) {
-    return fmt::format("shape [{}] in the file, [{}] here", fmt::join(file.sizes, ", "), fmt::join(target.sizes, ", "));
-  }
-  if (file.is_conj != target.is_conj || file.is_neg != target.is_neg) return "another conj or neg bit in the file";
-  if (file.quantizer != nullptr || target.quantizer != nullptr) return "quantized tensors are not read into place";
-  if (target.nbytes() > 0 && target.storage->writable() == nullptr) return "the target's memory cannot be written";
-  return {};
-}
-
 class Matcher {
  public:
-  std::vector<ReadRequest> requests;
-  std::vector<Scattered> scattered;
+  LiveReader reader;
 
   /// The file's value with the targets' tensors in it.
   Value match(const Value& target, const Value& file, std::size_t depth = 0) {
@@ -82,7 +42,6 @@ class Matcher {
   }
 
   void finish(const Value& file) {
-    check_overlaps();
     if (problems_.empty()) return;
     file.fail(Code::mismatch, fmt::format("the file does not fit the targets, and nothing was changed: {}",
                                           fmt::join(problems_, "; ")));
@@ -96,19 +55,17 @@ class Matcher {
     }
     const Tensor& from = file.as_tensor();
     const Tensor& to = target.as_tensor();
-    const std::string reason = why_not(from, to);
+    const std::string reason = why_not_in_place(from, to);
     if (!reason.empty()) {
       problem(file, reason);
       return file;
     }
-    to.validate();
-    if (to.nbytes() == 0) return target;
-    if (const auto request = request_in_place(from, to)) {
-      requests.push_back(*request);
-      paths_.push_back(file.key_path());
-    } else {
-      scattered.push_back({from, to});
+    // Targets that are one tensor must be one in the file too.
+    if (const auto clash = reader.add(from, to).clashes) {
+      problems_.push_back(
+          fmt::format("'{}' and '{}' share memory here and not in the file", paths_[*clash], file.key_path()));
     }
+    paths_.push_back(file.key_path());
     return target;
   }
 
@@ -160,43 +117,16 @@ class Matcher {
     problems_.push_back(path.empty() ? reason : fmt::format("'{}': {}", path, reason));
   }
 
-  // Targets that are one tensor must be one in the file too.
-  void check_overlaps() {
-    std::vector<std::size_t> order(requests.size());
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) {
-      return std::pair(requests[a].out.data(), a) < std::pair(requests[b].out.data(), b);
-    });
-    std::vector<ReadRequest> distinct;
-    std::size_t last = 0;
-    for (const std::size_t i : order) {
-      const ReadRequest& request = requests[i];
-      if (!distinct.empty() && request.out.data() < distinct.back().out.data() + distinct.back().out.size()) {
-        const ReadRequest& before = distinct.back();
-        const bool same = before.storage == request.storage && before.offset == request.offset &&
-                          before.out.data() == request.out.data() && before.out.size() == request.out.size();
-        if (!same) {
-          problems_.push_back(
-              fmt::format("'{}' and '{}' share memory here and not in the file", paths_[last], paths_[i]));
-        }
-        continue;
-      }
-      distinct.push_back(request);
-      last = i;
-    }
-    requests = std::move(distinct);
-  }
-
   std::map<std::pair<const void*, const void*>, Value> matched_;  // containers, by target and file
-  std::vector<std::string> paths_;                                // of the requests
+  std::vector<std::string> paths_;                                // of the pairs
   std::vector<std::string> problems_;
 };
 
-OpenedFile open_unread(const std::string& path, const LoadIntoOptions& options) {
-  return open_path(path, {.unknown_classes = options.unknown_classes,
-                          .keep_builtin_classes = options.keep_builtin_classes,
-                          .limits = options.limits,
-                          .fs = options.fs});
+LoadOptions of_load(const LoadIntoOptions& options) {
+  return {.unknown_classes = options.unknown_classes,
+          .keep_builtin_classes = options.keep_builtin_classes,
+          .limits = options.limits,
+          .fs = options.fs};
 }
 
 void check_compounds_of(const Value& value, const std::string& path) {
@@ -207,21 +137,10 @@ void check_compounds_of(const Value& value, const std::string& path) {
   }
 }
 
-void read(const Matcher& matcher, unsigned threads) {
-  try {
-    read_storages(matcher.requests, threads);
-    for (const Scattered& one : matcher.scattered) scatter(one.from.contiguous_bytes(), one.to);
-  } catch (const Error& error) {
-    throw Error(error.code(), error.message() + "; the targets are now partly overwritten: do not use them",
-                error.where())
-        .with_errno(error.system_error());
-  }
-}
-
 }  // namespace
 
 OpenedCheckpoint::OpenedCheckpoint(const std::string& path, const LoadIntoOptions& options)
-    : file_(open_unread(path, options)), threads_(reading_threads(options.threads)) {
+    : file_(open_structure(path, of_load(options))), threads_(reading_threads(options.threads)) {
   std::vector<std::shared_ptr<RecordStorage>> small;
   for (const auto& storage : file_.records) {
     if (storage->nbytes() <= kLoadedAtOnce) small.push_back(storage);
@@ -245,7 +164,7 @@ Value open_checkpoint(const std::string& path, const LoadIntoOptions& options) {
 
 Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options) {
   const unsigned threads = reading_threads(options.threads);
-  const OpenedFile file = open_unread(path, options);
+  const OpenedFile file = open_structure(path, of_load(options));
   const Value saved = (file.has_other_storages ? file.value.clone() : file.value).from_file(path);
   check_compounds_of(saved, path);
   Matcher matcher;
@@ -253,7 +172,7 @@ Value load_into(const std::string& path, const Value& targets, const LoadIntoOpt
   matcher.finish(saved);
   if (options.verify_first) check_records(file, threads);  // 2
   load_storages(records_of(file, merged), threads);        // 3
-  read(matcher, threads);                                  // 4
+  matcher.reader.read(threads);                            // 4
   return merged.from_file(path);
 }
 

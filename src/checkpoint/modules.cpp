@@ -2,6 +2,8 @@
 // Whole pickled modules as state dicts: the names and the order that Module.state_dict() would give.
 #include <fmt/format.h>
 #include <optional>
+#include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include <torchkeep/checkpoint/convert.h>
@@ -57,8 +59,11 @@ class Flattener {
   }
 
   void add(const Value& tensors, const std::string& prefix, const Value& left_out) {
+    const std::unordered_set<std::string_view> unsaved = texts_of(left_out);
+    visits_ += unsaved.size();
     for (const Entry& entry : tensors.items()) {
-      if (entry.value.is_none() || contains(left_out, entry.key)) continue;
+      const bool is_left_out = entry.key.is(Kind::string) && unsaved.contains(entry.key.as_string());
+      if (entry.value.is_none() || is_left_out) continue;
       const std::string name = name_of(entry.key, prefix);
       if (++visits_ > kMaxVisits) tensors.fail(Code::refused, fmt::format("more than {} tensors", kMaxVisits));
       if (!entry.value.is(Kind::tensor)) {
@@ -71,10 +76,13 @@ class Flattener {
     }
   }
 
-  static bool contains(const Value& names, const Value& name) {
-    if (!names.is(Kind::set)) return false;
-    const auto elements = names.elements();
-    return std::any_of(elements.begin(), elements.end(), [&](const Value& one) { return one == name; });
+  static std::unordered_set<std::string_view> texts_of(const Value& names) {
+    std::unordered_set<std::string_view> texts;
+    if (!names.is(Kind::set)) return texts;
+    for (const Value& name : names.elements()) {
+      if (name.is(Kind::string)) texts.insert(name.as_string());
+    }
+    return texts;
   }
 
   static std::string name_of(const Value& key, const std::string& prefix) {

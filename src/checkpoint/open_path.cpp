@@ -62,7 +62,7 @@ OpenedPath open_bytes(const std::string& path, Fs* chosen) {
           [&fs, folder](const std::string& name) { return fs.open_read(folder + name); }};
 }
 
-OpenedFile open_path(const std::string& path, const LoadOptions& options) {
+OpenedFile open_structure(const std::string& path, const LoadOptions& options) {
   if (auto folder = open_dcp_path(path, options)) return choose(*std::move(folder), path, options);
   OpenedPath opened = open_bytes(path, options.fs);
   PtReadOptions read = read_options(options);
@@ -70,7 +70,7 @@ OpenedFile open_path(const std::string& path, const LoadOptions& options) {
   return choose(open_file(std::move(opened.file), read), path, options);
 }
 
-OpenedFile open_chosen(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options) {
+OpenedFile open_structure(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options) {
   return choose(open_file(file, read_options(options)), file->name(), options);
 }
 

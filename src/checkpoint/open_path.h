@@ -16,11 +16,10 @@ struct OpenedPath {
 /// `fs`: null is the machine's.
 OpenedPath open_bytes(const std::string& path, Fs* fs);
 
-/// open_file() of a path, under the options of load().
-OpenedFile open_path(const std::string& path, const LoadOptions& options);
-
-/// open_file() under the options of load().
-OpenedFile open_chosen(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options);
+/// The structure of a path of any format, under the options of load(): open_file(), and what was asked for of that.
+OpenedFile open_structure(const std::string& path, const LoadOptions& options);
+/// The same of a file that is open.
+OpenedFile open_structure(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options);
 
 /// `error`, which came while the records of `file` were read; about a record that tensors view, it names those.
 Error with_tensors(const Error& error, const OpenedFile& file);

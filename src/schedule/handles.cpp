@@ -33,6 +33,10 @@ std::vector<ArgumentDifference> Scheduler::load_state_dict(const Value& state, c
   return plan.differences;
 }
 
+const std::string& Scheduler::class_name() const noexcept {
+  return schedule_->class_name();
+}
+
 std::vector<double> Scheduler::get_last_lr() const {
   std::vector<double> values;
   std::transform(schedule_->last_lr().begin(), schedule_->last_lr().end(), std::back_inserter(values),

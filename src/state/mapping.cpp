@@ -37,6 +37,19 @@ std::uint64_t hash_double(double number) noexcept {
   return mix(2, std::bit_cast<std::uint64_t>(number));
 }
 
+// A text may be a megabyte long and a key of 100,000 dicts.
+std::uint64_t hash_bytes(const Value& text) {
+  constexpr std::size_t kLong = 256;
+  const auto& node = *static_cast<const NodeOf<std::string>*>(NodeAccess::node(text));
+  if (node.value.size() < kLong) return hash_text(node.value, hash_seed());
+  std::uint64_t hash = node.hash.load(std::memory_order_relaxed);
+  if (hash == 0) {
+    hash = hash_text(node.value, hash_seed());
+    node.hash.store(hash, std::memory_order_relaxed);
+  }
+  return hash;
+}
+
 std::uint64_t hash_integer(const Integer& number) {
   if (const auto small = number.to_int64()) return mix(1, static_cast<std::uint64_t>(*small));
   return hash_text(number.to_twos_complement(), hash_seed());
@@ -59,9 +72,9 @@ std::uint64_t hash_part(const Value& key) {
                                 : mix(hash_double(number.real()), hash_double(number.imag()));
     }
     case Kind::string:
-      return key_hash(std::string_view(key.as_string()));
+      return mix(10, hash_bytes(key));
     case Kind::bytes:
-      return mix(4, hash_text(key.as_bytes(), hash_seed()));
+      return mix(4, hash_bytes(key));
     case Kind::tuple:
     case Kind::size:
       return mix(5, key.size());

@@ -2,7 +2,9 @@
 // The node behind a Value, private to the state layer.
 #pragma once
 
+#include <atomic>
 #include <memory>
+#include <string>
 #include <tuple>
 #include <variant>
 
@@ -73,6 +75,14 @@ template <class T>
 struct NodeOf final : Node {
   NodeOf(Kind kind, T value) : Node(kind, content_index<T>()), value(std::move(value)) {}
   T value;
+};
+
+/// A text, which may be a key of many dicts: the hash of a long one is kept.
+template <>
+struct NodeOf<std::string> final : Node {
+  NodeOf(Kind kind, std::string value) : Node(kind, content_index<std::string>()), value(std::move(value)) {}
+  std::string value;
+  mutable std::atomic<std::uint64_t> hash{0};  ///< 0: not known yet
 };
 
 template <class F, std::size_t kAt>

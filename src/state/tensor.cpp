@@ -29,27 +29,38 @@ std::uint64_t reach(const Tensor& tensor) {
   return static_cast<std::uint64_t>(*last) + 1;
 }
 
-// Copies the elements of a view row by row, innermost dimension in the inner loop. `memory` begins with the first one.
-void gather(const Tensor& tensor, Bytes memory, char* out) {
-  const std::size_t item = itemsize(tensor.dtype);
+// Calls `row(place, count, stride)` for every row of the innermost dimension, in row-major order: `place` counts
+// elements from the first one, `stride` is the step along the row.
+template <class Row>
+void for_each_row(const Tensor& tensor, Row&& row) {
+  if (tensor.numel() == 0) return;
+  if (tensor.sizes.empty()) return row(std::int64_t{0}, std::int64_t{1}, std::int64_t{1});
   std::vector<std::int64_t> index(tensor.sizes.size(), 0);
-  std::int64_t position = 0;
+  std::int64_t place = 0;
   const std::size_t inner = tensor.sizes.size() - 1;
-  // Nobody steps along a dimension of size 1, whose stride may be any number.
+  // Nothing steps along a dimension of size 1, whose stride may be any number.
   const auto stride = [&tensor](std::size_t d) { return tensor.sizes[d] == 1 ? 0 : tensor.strides[d]; };
   for (;;) {
-    const std::byte* from = memory.data() + static_cast<std::uint64_t>(position) * item;
-    const std::int64_t step = stride(inner) * static_cast<std::int64_t>(item);
-    for (std::int64_t i = 0; i < tensor.sizes[inner]; ++i, from += step, out += item) std::memcpy(out, from, item);
+    row(place, tensor.sizes[inner], stride(inner));
     std::size_t d = inner;
     while (d-- > 0) {
-      position += stride(d);
+      place += stride(d);
       if (++index[d] < tensor.sizes[d]) break;
-      position -= stride(d) * tensor.sizes[d];
+      place -= stride(d) * tensor.sizes[d];
       index[d] = 0;
     }
     if (d == static_cast<std::size_t>(-1)) return;
   }
+}
+
+// Copies the elements of a view to where they are contiguous. `memory` begins with the first one.
+void gather(const Tensor& tensor, Bytes memory, char* out) {
+  const std::size_t item = itemsize(tensor.dtype);
+  for_each_row(tensor, [&](std::int64_t place, std::int64_t count, std::int64_t stride) {
+    const std::byte* from = memory.data() + static_cast<std::uint64_t>(place) * item;
+    const std::int64_t step = stride * static_cast<std::int64_t>(item);
+    for (std::int64_t i = 0; i < count; ++i, from += step, out += item) std::memcpy(out, from, item);
+  });
 }
 
 }  // namespace
@@ -120,6 +131,46 @@ std::string Tensor::contiguous_bytes() const {
   }
   gather(*this, from, bytes.data());
   return bytes;
+}
+
+void Tensor::write_contiguous(std::string_view elements) const {
+  const MutableBytes memory = writable_memory();
+  if (elements.size() != nbytes() || memory.empty() != elements.empty()) {
+    throw Error(Code::invalid_argument, fmt::format("{} bytes for a tensor of {} bytes, or none that can be written",
+                                                    elements.size(), nbytes()));
+  }
+  const std::size_t item = itemsize(dtype);
+  const char* from = elements.data();
+  for_each_row(*this, [&](std::int64_t place, std::int64_t count, std::int64_t stride) {
+    std::byte* to = memory.data() + static_cast<std::uint64_t>(place) * item;
+    const std::int64_t step = stride * static_cast<std::int64_t>(item);
+    for (std::int64_t i = 0; i < count; ++i, to += step, from += item) std::memcpy(to, from, item);
+  });
+}
+
+bool Tensor::shares_elements(const Tensor& other) const {
+  const MutableBytes mine = writable_memory();
+  const MutableBytes theirs = other.writable_memory();
+  const std::byte* const begin = std::max(mine.data(), theirs.data());
+  const std::byte* const end = std::min(mine.data() + mine.size(), theirs.data() + theirs.size());
+  if (mine.empty() || theirs.empty() || begin >= end) return false;
+  std::vector<bool> taken(static_cast<std::size_t>(end - begin));
+  bool met = false;
+  // Bytes of an element that lie in both tensors' extents: marked by the first tensor, met by the second.
+  const auto visit = [&](const Tensor& tensor, const std::byte* base, auto&& at) {
+    const auto item = static_cast<std::int64_t>(itemsize(tensor.dtype));
+    for_each_row(tensor, [&](std::int64_t place, std::int64_t count, std::int64_t stride) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        const std::byte* const element = base + (place + i * stride) * item;
+        for (const std::byte* one = std::max(element, begin); one < std::min(element + item, end); ++one) {
+          at(static_cast<std::size_t>(one - begin));
+        }
+      }
+    });
+  };
+  visit(*this, mine.data(), [&](std::size_t i) { taken[i] = true; });
+  visit(other, theirs.data(), [&](std::size_t i) { met = met || taken[i]; });
+  return met;
 }
 
 ByteRange Tensor::extent() const {

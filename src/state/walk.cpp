@@ -6,6 +6,7 @@
 #include <deque>
 #include <fmt/format.h>
 #include <set>
+#include <span>
 #include <unordered_set>
 #include <utility>
 
@@ -27,6 +28,9 @@ constexpr std::array<std::string_view, 3> kOpaque = {"args", "kwargs", "state"};
 // A path of more steps than this is shown by its end only: a chain of n containers must not cost n * n characters.
 constexpr std::size_t kMaxShownDepth = 1000;
 constexpr std::size_t kShownEnd = 32;
+constexpr std::size_t kMaxShownStep = 1000;  // bytes
+constexpr std::size_t kMaxShownPath = 4096;
+constexpr std::size_t kWhole = std::string_view::npos;
 
 std::size_t content_size(const Value& value) noexcept {
   switch (value.kind()) {
@@ -106,28 +110,69 @@ std::vector<const Step*> Place::steps() const {
 
 namespace {
 
-void append_text(std::string& out, const Step& step) {
+void append_text(std::string& out, std::string_view text, std::size_t most) {
+  if (text.size() <= most) {
+    out += text;
+    return;
+  }
+  std::size_t end = most;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // no half of a letter of UTF-8
+  out.append(text.substr(0, end)).append("...");
+}
+
+void append_text(std::string& out, const Step& step, std::size_t most) {
   if (step.kind == Step::Kind::key && step.key.is(Kind::string))
-    out += step.key.as_string();  // nearly all of them: no copy in between
+    append_text(out, step.key.as_string(), most);  // nearly all of them: no copy in between
   else
-    out += step.text();
+    append_text(out, step.text(), most);
+}
+
+std::size_t size_of(const Step& step) {
+  const bool is_text = step.kind == Step::Kind::key && step.key.is(Kind::string);
+  return std::min(is_text ? step.key.size() : step.text().size(), kMaxShownStep);
+}
+
+// The first of the steps for which, with all behind it, there is room.
+std::size_t first_shown(const std::vector<const Step*>& steps) {
+  std::size_t first = steps.size();
+  for (std::size_t taken = 0; first > 0; --first) {
+    taken += 1 + size_of(*steps[first - 1]);
+    if (taken > kMaxShownPath && first < steps.size()) break;
+  }
+  return first;
+}
+
+std::string joined(const Place& place, std::size_t most) {
+  std::string text;
+  if (place.depth == 1) {
+    append_text(text, place.step, most);
+    return text;
+  }
+  const std::vector<const Step*> steps = place.steps();
+  const std::size_t first = most == kWhole ? 0 : first_shown(steps);
+  bool separate = first > 0 || place.depth > kMaxShownDepth;
+  if (separate) text = "...";
+  for (const Step* step : std::span(steps).subspan(first)) {
+    if (std::exchange(separate, true)) text += '.';
+    append_text(text, *step, most);
+  }
+  return text;
 }
 
 }  // namespace
 
+std::string Step::shown() const {
+  std::string shown;
+  append_text(shown, *this, kMaxShownStep);
+  return shown;
+}
+
 std::string Place::text() const {
-  std::string text;
-  if (depth == 1) {
-    append_text(text, step);
-    return text;
-  }
-  bool separate = depth > kMaxShownDepth;
-  if (separate) text = "...";
-  for (const Step* step : steps()) {
-    if (std::exchange(separate, true)) text += '.';
-    append_text(text, *step);
-  }
-  return text;
+  return joined(*this, kMaxShownStep);
+}
+
+std::string Place::name() const {
+  return joined(*this, kWhole);
 }
 
 Parts::Parts(const Value& value) noexcept

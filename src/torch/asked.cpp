@@ -57,7 +57,25 @@ std::optional<Value> element_of(const std::optional<Value>& list, std::size_t i)
   return list->elements()[i];
 }
 
+/// The class that the checkpoint's object was of, without the module.
+std::optional<std::string> recorded_class(const Value& recorded) {
+  const auto there = find_in(recorded, "class");
+  if (!there || !there->is(Kind::string)) return std::nullopt;
+  return there->as_string().substr(there->as_string().find_last_of(":.") + 1);
+}
+
 }  // namespace
+
+Value asked_for_scheduler(const std::string& class_name) {
+  const std::string module = class_name == "SWALR" ? "torch.optim.swa_utils:" : "torch.optim.lr_scheduler:";
+  return Value{{"class", Value::string(module + class_name)}};
+}
+
+std::optional<std::string> other_scheduler(const std::string& class_name, const Value& recorded) {
+  const auto there = recorded_class(recorded);
+  if (!there || *there == class_name) return std::nullopt;
+  return fmt::format("the scheduler is {} here and {} in the checkpoint, which is used", class_name, *there);
+}
 
 Value asked_for(const torch::optim::Optimizer& optimizer) {
   const OptimizerRow* const row = find_row(optimizer);
@@ -75,13 +93,11 @@ std::vector<std::string> overridden(const torch::optim::Optimizer& optimizer, co
   std::vector<std::string> lines;
   const Value own = asked_for(optimizer);
   if (!own.is_mapping() || !recorded.is_mapping()) return lines;
-  const auto there = find_in(recorded, "class");
-  if (there && there->is(Kind::string)) {
-    const std::string name = there->as_string().substr(there->as_string().find_last_of(":.") + 1);
-    const std::string here = own["class"].as_string().substr(kModule.size());
-    if (name != here)
-      lines.push_back(
-          fmt::format("the optimizer is {} here and {} in the checkpoint, whose state is used", here, name));
+  const auto there = recorded_class(recorded);
+  const std::string here = own["class"].as_string().substr(kModule.size());
+  if (there && *there != here) {
+    lines.push_back(
+        fmt::format("the optimizer is {} here and {} in the checkpoint, whose state is used", here, *there));
   }
   const Value groups = own["hyperparameters"];
   for (std::size_t g = 0; g < groups.size(); ++g) {

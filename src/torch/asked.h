@@ -2,6 +2,7 @@
 // What a program asks for, and what a checkpoint of another asking overrides.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,5 +20,12 @@ Value asked_for(const torch::optim::Optimizer& optimizer);
 /// `recorded` is what asked_for() was when the run began.
 std::vector<std::string> overridden(const torch::optim::Optimizer& optimizer, const Value& recorded,
                                     const Value& state);
+
+/// The same of a scheduler: {"class"}.
+Value asked_for_scheduler(const std::string& class_name);
+
+/// One line where the checkpoint's scheduler is of another class than the one that its state is about to be loaded
+/// into.
+std::optional<std::string> other_scheduler(const std::string& class_name, const Value& recorded);
 
 }  // namespace torchkeep

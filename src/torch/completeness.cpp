@@ -96,11 +96,12 @@ void add_schedules(const TrackedObjects& tracked, std::vector<std::string>& warn
       break;
     }
   }
-  if (scheduled.size() <= tracked.schedulers) return;
+  if (scheduled.size() <= tracked.schedulers.size()) return;
   warnings.push_back(fmt::format(
       "{} has an initial_lr, so a scheduler moves its learning rate, but {}: its position will not be saved",
       fmt::join(scheduled, ", "),
-      tracked.schedulers == 0 ? "no scheduler is tracked" : fmt::format("only {} tracked", tracked.schedulers)));
+      tracked.schedulers.empty() ? "no scheduler is tracked"
+                                 : fmt::format("only {} tracked", tracked.schedulers.size())));
 }
 
 }  // namespace

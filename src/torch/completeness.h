@@ -23,12 +23,17 @@ struct TrackedOptimizer {
   std::shared_ptr<torch::optim::Optimizer> optimizer;
 };
 
+struct TrackedScheduler {
+  std::string name;
+  std::string class_name;  ///< PyTorch's: "StepLR"
+};
+
 /// All that is tracked, as far as completeness goes.
 struct TrackedObjects {
   std::vector<TrackedModule> modules;
   std::vector<TrackedOptimizer> optimizers;
   std::vector<const at::Tensor*> tensors;
-  std::size_t schedulers = 0;
+  std::vector<TrackedScheduler> schedulers;
 
   /// The modules as the optimizers' parameters are named after them.
   NamedModules named_modules() const;

@@ -77,13 +77,13 @@ void add_tensor(Value& dict, const NamedTensor& named, bool is_parameter) {
 struct Target {
   std::string name;
   at::Tensor tensor;
-  bool is_counter = false;             ///< num_batches_tracked of a normalisation
-  std::string module_prefix;           ///< of the module that owns it
-  std::optional<Value> found;          ///< the file's entry
-  at::Tensor source;                   ///< ready to be copied: right shape and dtype
-  std::optional<ReadRequest> request;  ///< instead of `source`: read straight into the tensor
+  bool is_counter = false;     ///< num_batches_tracked of a normalisation
+  std::string module_prefix;   ///< of the module that owns it
+  std::optional<Value> found;  ///< the file's entry
+  at::Tensor source;           ///< ready to be copied: right shape and dtype
+  bool is_in_place = false;    ///< instead of `source`: read straight into the tensor
 
-  bool is_ready() const { return source.defined() || request.has_value(); }
+  bool is_ready() const { return source.defined() || is_in_place; }
 };
 
 std::vector<Target> targets_of(const Module& module) {
@@ -177,10 +177,10 @@ std::optional<std::string> why_not(const at::Tensor& tensor, const Tensor& leaf)
 }
 
 /// Reads the file's tensor and brings it into the target's shape and dtype.
-void prepare(Target& target, const Tensor& leaf, Reading reading) {
+void prepare(Target& target, const Tensor& leaf, LiveReader* reader) {
   placed(*target.found, [&] {
-    if (reading == Reading::in_place) target.request = read_in_place(leaf, target.tensor);
-    if (target.request) return;
+    target.is_in_place = reader != nullptr && read_in_place(leaf, target.tensor, *reader);
+    if (target.is_in_place) return;
     at::Tensor source = borrow(leaf);
     if (target.tensor.dim() == 0 && source.dim() == 1) source = source.squeeze(0);
     if (source.scalar_type() != target.tensor.scalar_type()) source = source.to(target.tensor.scalar_type());
@@ -224,7 +224,7 @@ bool same_bytes(const Tensor& a, const Tensor& b) {
           a.contiguous_bytes() == b.contiguous_bytes());
 }
 
-void match(Target& target, const Ties& ties, LoadReport& report, Reading reading) {
+void match(Target& target, const Ties& ties, LoadReport& report, LiveReader* reader) {
   if (!target.found->is(Kind::tensor)) {
     report.mismatched.push_back(
         {target.name, fmt::format("a {} in the file, a tensor in the module", to_string(target.found->kind()))});
@@ -241,7 +241,7 @@ void match(Target& target, const Ties& ties, LoadReport& report, Reading reading
         {target.name, fmt::format("one tensor with {} in the module, but other values in the file", twin->name)});
     return;
   }
-  if (twin == nullptr) prepare(target, leaf, reading);  // what is one tensor is read once
+  if (twin == nullptr) prepare(target, leaf, reader);  // what is one tensor is read once
 }
 
 std::string hint_for(const std::vector<Target>& targets, const Entries& entries) {
@@ -250,14 +250,14 @@ std::string hint_for(const std::vector<Target>& targets, const Entries& entries)
   return prefix_hint(names, [&](const std::string& name) { return entries.find(name).has_value(); });
 }
 
-LoadReport match_all(std::vector<Target>& targets, const Entries& entries, Reading reading) {
+LoadReport match_all(std::vector<Target>& targets, const Entries& entries, LiveReader* reader) {
   LoadReport report;
   const Ties ties(targets);
   std::set<std::string> known;
   for (Target& target : targets) {
     known.insert(target.name);
     target.found = entries.find(target.name);
-    if (target.found) match(target, ties, report, reading);
+    if (target.found) match(target, ties, report, reader);
   }
   for (const Target& target : targets) {
     if (target.found || ties.loaded_twin(target) != nullptr) continue;
@@ -301,10 +301,10 @@ LoadReport load_state_dict(Module& module, const Value& value, const ModuleLoadO
 }
 
 std::function<void()> prepare_load(Module& module, const Value& value, const ModuleLoadOptions& options,
-                                   LoadReport& report, Reading reading) {
+                                   LoadReport& report, LiveReader* reader) {
   std::vector<Target> targets = targets_of(module);
   const Entries entries(value, options.strip_prefix);
-  report = match_all(targets, entries, reading);
+  report = match_all(targets, entries, reader);
   if (options.strict && !report.complete()) {
     value.fail(Code::mismatch, fmt::format("the state does not fit the module: {}{}; .strict = false loads what fits",
                                            report.to_string(), hint_for(targets, entries)));
@@ -312,14 +312,10 @@ std::function<void()> prepare_load(Module& module, const Value& value, const Mod
   return [targets = std::move(targets), value] {
     placed(value, [&] {
       const torch::NoGradGuard no_grad;
-      std::vector<ReadRequest> requests;
       for (const Target& target : targets) {
         if (target.source.defined()) target.tensor.copy_(target.source);
-        if (!target.request) continue;
-        requests.push_back(*target.request);
-        target.tensor.unsafeGetTensorImpl()->bump_version();
+        if (target.is_in_place) target.tensor.unsafeGetTensorImpl()->bump_version();
       }
-      read_live(requests);
     });
   };
 }

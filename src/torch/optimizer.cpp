@@ -99,16 +99,37 @@ std::string parameter_place(std::size_t group, std::size_t index) {
   return fmt::format("parameter {} of group {}", index, group);
 }
 
-std::vector<std::vector<std::string>> parameter_names(const Optimizer& optimizer, const NamedModules& modules) {
-  std::map<compat::StateKey, std::string> known;
+namespace {
+
+/// Calls `see(parameter, name)` for every parameter, a shared one under each of its names.
+template <class See>
+void for_each_name(const NamedModules& modules, See&& see) {
   for (const NamedModule& named : modules.modules()) {
     const std::string prefix = named.name.empty() ? "" : named.name + ".";
     for (const ModuleNode& node : walk(*named.module)) {
-      for (const NamedTensor& parameter : node.parameters) {
-        known.emplace(compat::state_key(parameter.tensor), prefix + parameter.name);
-      }
+      for (const NamedTensor& parameter : node.parameters)
+        see(compat::state_key(parameter.tensor), prefix + parameter.name);
     }
   }
+}
+
+}  // namespace
+
+KnownNames known_names(const NamedModules& modules) {
+  KnownNames known;
+  std::map<compat::StateKey, std::string> first;
+  for_each_name(modules, [&](const compat::StateKey& parameter, const std::string& name) {
+    const auto [entry, is_new] = first.emplace(parameter, name);
+    if (is_new) known.in_order.push_back(name);
+    known.aliases.emplace(name, entry->second);
+  });
+  return known;
+}
+
+std::vector<std::vector<std::string>> parameter_names(const Optimizer& optimizer, const NamedModules& modules) {
+  std::map<compat::StateKey, std::string> known;
+  for_each_name(modules,
+                [&](const compat::StateKey& parameter, const std::string& name) { known.emplace(parameter, name); });
   Names names;
   std::vector<std::string> strangers;
   for (const auto& group : optimizer.param_groups()) {
@@ -131,6 +152,15 @@ std::vector<std::vector<std::string>> parameter_names(const Optimizer& optimizer
                             fmt::join(strangers, ", ")));
   }
   return names;
+}
+
+std::vector<std::string> model_keys(const Value& state, const std::string& name) {
+  if (!state.is_mapping()) state.fail_kind("a module's state dict");
+  std::vector<std::string> keys;
+  for (const Entry& entry : state.items()) {
+    if (entry.key.is(Kind::string)) keys.push_back((name.empty() ? "" : name + ".") + entry.key.as_string());
+  }
+  return keys;
 }
 
 Value state_dict(const Optimizer& optimizer) {

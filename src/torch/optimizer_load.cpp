@@ -57,8 +57,8 @@ Value number_of_scheduler(const Value& key, const Value& value) {
 class Loader {
  public:
   Loader(Optimizer& optimizer, const Value& value, const NamedModules* modules, const OptimizerLoadOptions& options,
-         Reading reading)
-      : optimizer_(optimizer), value_(value), options_(options), reading_(reading), row_(row_of(optimizer)) {
+         LiveReader* reader)
+      : optimizer_(optimizer), value_(value), options_(options), reader_(reader), row_(row_of(optimizer)) {
     check_keep();
     states_ = value["state"];
     if (!states_.is_mapping()) states_.fail_kind("dict");
@@ -78,7 +78,6 @@ class Loader {
   }
 
   void commit() {
-    read_live(requests_);
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       row_.assign(optimizer_.param_groups()[g].options(), *groups_[g].options);
       if (!(groups_[g].extras == group_extras(optimizer_, g))) set_group_extras(optimizer_, g, groups_[g].extras);
@@ -207,8 +206,6 @@ class Loader {
     new_states_.push_back({compat::state_key(params.front()), std::move(state)});
   }
 
-  std::vector<ReadRequest>* requests() { return reading_ == Reading::in_place ? &requests_ : nullptr; }
-
   OptimizerParamState* live_state(const Slot& slot) const {
     const auto entry = optimizer_.state().find(compat::state_key(slot.param));
     return entry == optimizer_.state().end() ? nullptr : entry->second.get();
@@ -222,7 +219,7 @@ class Loader {
     std::unique_ptr<OptimizerParamState> staged;
     if (state->is_mapping()) {
       staged = at_the_edge([&] {
-        return read_state(row_, {*state, options, params, problems, live_state(slot), requests()});
+        return read_state(row_, {*state, options, params, problems, live_state(slot), reader_});
       });
     } else {
       problems.push_back(fmt::format("its state is a {}, not a dict", to_string(state->kind())));
@@ -262,21 +259,20 @@ class Loader {
   Optimizer& optimizer_;
   Value value_;
   OptimizerLoadOptions options_;
-  Reading reading_;
+  LiveReader* reader_;  ///< only used before the change
   const OptimizerRow& row_;
   Value states_;
   Matching matching_;
   std::vector<StagedGroup> groups_;
   std::vector<StagedState> new_states_;
-  std::vector<ReadRequest> requests_;  // into tensors of new_states_
-  std::size_t lacking_ = 0;            // entries of `fatal` about options that LibTorch lacks
+  std::size_t lacking_ = 0;  // entries of `fatal` about options that LibTorch lacks
 };
 
 }  // namespace
 
 std::function<void()> prepare_load(Optimizer& optimizer, const Value& value, const NamedModules* modules,
-                                   const OptimizerLoadOptions& options, LoadReport& report, Reading reading) {
-  const auto loader = std::make_shared<Loader>(optimizer, value, modules, options, reading);
+                                   const OptimizerLoadOptions& options, LoadReport& report, LiveReader* reader) {
+  const auto loader = std::make_shared<Loader>(optimizer, value, modules, options, reader);
   loader->stage();
   report = loader->report();
   return [loader] { loader->commit(); };

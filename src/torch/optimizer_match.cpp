@@ -174,6 +174,57 @@ void match_by_name(std::size_t group_count, Matching& matching) {
   matching.hint = prefix_hint(labels, [&](const std::string& name) { return places.contains(name); });
 }
 
+/// A name without the module's.
+std::string without_module(const std::string& name, const NamedModules& modules) {
+  for (const NamedModule& module : modules.modules()) {
+    if (!module.name.empty() && name.starts_with(module.name + ".")) return name.substr(module.name.size() + 1);
+  }
+  return name;
+}
+
+/// Gives shared parameters, which the file may have under another of their names, the names that they have here. Where
+/// two names of the file are one parameter here they stay two.
+void use_first_names(std::vector<FileGroup>& file, const std::map<std::string, std::string>& aliases) {
+  std::vector<FileGroup> renamed = file;
+  std::set<std::string> distinct;
+  std::size_t count = 0;
+  for (FileGroup& group : renamed) {
+    for (std::string& name : group.names) {
+      if (const auto known = aliases.find(name); known != aliases.end()) name = known->second;
+      distinct.insert(name);
+      ++count;
+    }
+  }
+  if (distinct.size() == count) file = std::move(renamed);
+}
+
+/// Where the file has no names for the optimizer's parameters but holds the modules: the order of its keys is that of
+/// the parameters. False when nothing can be told from it.
+bool match_by_keys(const torch::optim::Optimizer& optimizer, const std::vector<std::string>& keys,
+                   const KnownNames& known, Matching& matching) {
+  std::map<std::string, std::size_t> slots;
+  std::vector<std::string> order;
+  for (const Slot& slot : matching.slots) {
+    slots.emplace(slot.label, slots.size());
+    order.push_back(slot.label);
+  }
+  std::vector<std::string> there;
+  std::set<std::string> seen;
+  for (const std::string& key : keys) {
+    const auto name = known.aliases.find(key);
+    if (name == known.aliases.end() || !slots.contains(name->second)) continue;
+    if (seen.insert(name->second).second) there.push_back(name->second);
+  }
+  std::vector<std::string> here = known.in_order;
+  std::erase_if(here, [&](const std::string& name) { return !slots.contains(name); });
+  if (there.size() != order.size()) return false;
+  if (there != here && (optimizer.param_groups().size() != 1 || order != here)) return false;
+  match_by_order(optimizer, matching);
+  if (there == here || !matching.fatal.empty()) return true;
+  for (std::size_t i = 0; i < there.size(); ++i) matching.slots[slots.at(there[i])].id = matching.file[0].ids[i];
+  return true;
+}
+
 /// The parameters' names; without the modules' where the file has them so, as PyTorch itself names them
 /// (`Adam(model.named_parameters())`).
 std::vector<std::vector<std::string>> as_in_the_file(std::vector<std::vector<std::string>> names,
@@ -186,12 +237,7 @@ std::vector<std::vector<std::string>> as_in_the_file(std::vector<std::vector<std
   for (std::vector<std::string>& group : bare) {
     for (std::string& name : group) {
       if (there.contains(name)) return names;
-      for (const NamedModule& module : modules.modules()) {
-        if (!module.name.empty() && name.starts_with(module.name + ".")) {
-          name = name.substr(module.name.size() + 1);
-          break;
-        }
-      }
+      name = without_module(name, modules);
       distinct.insert(name);
       ++count;
     }
@@ -219,7 +265,15 @@ Matching match_parameters(const torch::optim::Optimizer& optimizer, const Value&
   matching.file = read_groups(value, options.strip_prefix);
   const auto& groups = optimizer.param_groups();
   std::vector<std::vector<std::string>> names;
-  if (modules != nullptr) names = as_in_the_file(parameter_names(optimizer, *modules), *modules, matching.file);
+  KnownNames known;
+  if (modules != nullptr) {
+    known = known_names(*modules);
+    std::map<std::string, std::string> aliases = known.aliases;
+    for (const auto& [name, first] : known.aliases)
+      aliases.emplace(without_module(name, *modules), without_module(first, *modules));
+    use_first_names(matching.file, aliases);
+    names = as_in_the_file(parameter_names(optimizer, *modules), *modules, matching.file);
+  }
   for (std::size_t g = 0; g < groups.size(); ++g) {
     for (std::size_t i = 0; i < groups[g].params().size(); ++i) {
       matching.slots.push_back(
@@ -229,7 +283,7 @@ Matching match_parameters(const torch::optim::Optimizer& optimizer, const Value&
   matching.groups.resize(groups.size());
   if (modules != nullptr && !options.by_order && has_names(matching.file)) {
     match_by_name(groups.size(), matching);
-  } else {
+  } else if (modules == nullptr || options.by_order || !match_by_keys(optimizer, options.model_keys, known, matching)) {
     match_by_order(optimizer, matching);
     matching.report.by_order = !options.by_order;
   }

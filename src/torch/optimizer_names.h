@@ -2,6 +2,7 @@
 // The names of an optimizer's parameters in the modules they belong to.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,13 @@ constexpr std::string_view kParamNames = "param_names";
 /// several names the first). Throws Error (invalid_argument) naming every parameter that is in none of the modules.
 std::vector<std::vector<std::string>> parameter_names(const torch::optim::Optimizer& optimizer,
                                                       const NamedModules& modules);
+
+/// The parameters of modules by their names.
+struct KnownNames {
+  std::vector<std::string> in_order;           ///< of every parameter the first, in the modules' order
+  std::map<std::string, std::string> aliases;  ///< every name of a parameter: the first one
+};
+KnownNames known_names(const NamedModules& modules);
 
 /// "parameter 2 of group 0".
 std::string parameter_place(std::size_t group, std::size_t index);

@@ -189,7 +189,7 @@ at::Tensor read_field(const Value& value, const StateField& field, const StateRe
                                              c10::toString(param.scalar_type())));
     }
     const at::Tensor live = reader.live != nullptr ? field.tensor(*reader.live) : at::Tensor();
-    tensor = read_tensor_later(value, live, param.device(), reader.requests);
+    tensor = read_tensor_later(value, live, param.device(), reader.live_reader);
   });
   return tensor;
 }

@@ -11,7 +11,7 @@
 
 #include <torch/optim/optimizer.h>
 
-#include <torchkeep/format/record_storage.h>
+#include <torchkeep/format/live_reader.h>
 #include <torchkeep/state/value.h>
 
 namespace torchkeep {
@@ -49,8 +49,8 @@ struct StateReader {
   const OptimizerOptions& options;     ///< as they will be after the load
   std::span<const at::Tensor> params;  ///< the parameter; all of the group for LBFGS
   std::vector<std::string>& problems;
-  OptimizerParamState* live = nullptr;           ///< the state there is now, whose tensors may be read into
-  std::vector<ReadRequest>* requests = nullptr;  ///< collects what is to be read into tensors of the state
+  OptimizerParamState* live = nullptr;  ///< the state there is now, whose tensors may be read into
+  LiveReader* live_reader = nullptr;    ///< collects what is to be read into tensors of the state
 
   /// The entry, or nothing where it is absent or None.
   std::optional<Value> find(std::string_view name) const;
@@ -111,8 +111,7 @@ bool read_flag(const Value& value);
 /// A tensor of its own with the leaf's bits and strides on `device`.
 at::Tensor read_tensor(const Value& value, const c10::Device& device);
 /// The same for the tensor of a field: where its bytes are still in the file, the live tensor if it fits, else a new
-/// one, into which they are to be read later, with `requests`.
-at::Tensor read_tensor_later(const Value& value, const at::Tensor& live, const c10::Device& device,
-                             std::vector<ReadRequest>* requests);
+/// one, into which `reader` is to read them later.
+at::Tensor read_tensor_later(const Value& value, const at::Tensor& live, const c10::Device& device, LiveReader* reader);
 
 }  // namespace torchkeep

@@ -75,16 +75,11 @@ at::Tensor read_tensor(const Value& value, const c10::Device& device) {
 }
 
 at::Tensor read_tensor_later(const Value& value, const at::Tensor& live, const c10::Device& device,
-                             std::vector<ReadRequest>* requests) {
+                             LiveReader* reader) {
   const Tensor& leaf = value.as_tensor();
-  if (requests == nullptr || !device.is_cpu()) return read_tensor(value, device);
+  if (reader == nullptr || !device.is_cpu()) return read_tensor(value, device);
   return placed(value, [&] {
-    const auto ask = [&](const at::Tensor& tensor) {
-      auto request = read_in_place(leaf, tensor);
-      if (request) requests->push_back(std::move(*request));
-      return request.has_value();
-    };
-    if (live.defined() && ask(live)) {
+    if (live.defined() && read_in_place(leaf, live, *reader)) {
       live.unsafeGetTensorImpl()->bump_version();
       return live;
     }
@@ -92,7 +87,7 @@ at::Tensor read_tensor_later(const Value& value, const at::Tensor& live, const c
     // elements.
     if (leaf.storage->data() != nullptr) return read_tensor(value, device);
     at::Tensor fresh = at::empty(leaf.sizes, to_scalar_type(leaf.dtype));
-    return ask(fresh) ? fresh : read_tensor(value, device);
+    return reader->add_fresh(leaf, detached_leaf(fresh)) ? fresh : read_tensor(value, device);
   });
 }
 

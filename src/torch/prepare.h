@@ -7,6 +7,7 @@
 
 #include <ATen/core/Generator.h>
 
+#include <torchkeep/format/live_reader.h>
 #include <torchkeep/torch/module.h>
 #include <torchkeep/torch/optimizer.h>
 #include <torchkeep/torch/report.h>
@@ -14,18 +15,14 @@
 
 namespace torchkeep {
 
-/// When the bytes of large tensors that are still in a file are read.
-enum class Reading {
-  first,     ///< with the checks: an error changes nothing
-  in_place,  ///< with the change, straight into the live tensors: an error leaves them partly overwritten, and says so
-};
-
+/// With a `reader`, tensors of the file that lie there as the live ones do are added to it and not read yet: the caller
+/// has it read everything before it makes the change. Without one everything is read with the checks.
 std::function<void()> prepare_load(torch::nn::Module& module, const Value& value, const ModuleLoadOptions& options,
-                                   LoadReport& report, Reading reading = Reading::first);
+                                   LoadReport& report, LiveReader* reader = nullptr);
 /// `modules` may be null; it is only looked at during the call.
 std::function<void()> prepare_load(torch::optim::Optimizer& optimizer, const Value& value, const NamedModules* modules,
                                    const OptimizerLoadOptions& options, LoadReport& report,
-                                   Reading reading = Reading::first);
+                                   LiveReader* reader = nullptr);
 /// The default generators.
 std::function<void()> prepare_load_rng(const Value& value, const RngLoadOptions& options);
 /// One generator.

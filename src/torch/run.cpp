@@ -123,12 +123,14 @@ struct Run::Impl {
     const NamedModules modules = tracked.named_modules();
     const bool named = tracked.covers(optimizer);
     LoadReport report;
-    auto change = prepare_load(optimizer, value, named ? &modules : nullptr, {}, report, Reading::in_place);
+    const auto reader = std::make_shared<LiveReader>(LiveReader::Strides::same);
+    auto change = prepare_load(optimizer, value, named ? &modules : nullptr, {}, report, reader.get());
     std::vector<std::string> said = overridden(optimizer, recorded_of(name), value);
     if (report.by_order && named) {
       said.emplace_back("its state is matched by the order of the parameters: the checkpoint has no names for them");
     }
-    return [this, name, change = std::move(change), said = std::move(said)] {
+    return [this, name, reader, change = std::move(change), said = std::move(said)] {
+      reader->read();
       change();
       for (const std::string& line : said) warn(fmt::format("'{}': {}", name, line));
     };
@@ -146,6 +148,8 @@ struct Run::Impl {
       const Value note = asked_for(*one.optimizer);
       if (note.is_mapping()) notes.set(Value(one.name), note);
     }
+    for (const TrackedScheduler& one : tracked.schedulers)
+      notes.set(Value(one.name), asked_for_scheduler(one.class_name));
     return notes;
   }
 
@@ -205,7 +209,12 @@ void Run::track_module(const std::string& name, std::shared_ptr<torch::nn::Modul
                       .prepare =
                           [module](const Value& value) {
                             LoadReport report;
-                            return prepare_load(*module, value, {}, report, Reading::in_place);
+                            const auto reader = std::make_shared<LiveReader>(LiveReader::Strides::same);
+                            auto change = prepare_load(*module, value, {}, report, reader.get());
+                            return [reader, change = std::move(change)] {
+                              reader->read();
+                              change();
+                            };
                           },
                       .ungated = [module] { return memory_of(module->buffers()); }});
   impl_->tracked.modules.push_back({name, std::move(module)});
@@ -223,11 +232,15 @@ void Run::track_optimizer(const std::string& name, std::shared_ptr<torch::optim:
   impl->tracked.optimizers.push_back({name, std::move(optimizer)});
 }
 
-void Run::track_scheduler(const std::string& name, std::function<Value()> capture,
+void Run::track_scheduler(const std::string& name, const std::string& class_name, std::function<Value()> capture,
                           std::function<std::vector<lr_scheduler::ArgumentDifference>(const Value&)> load) {
   Impl* const impl = impl_.get();
-  const auto change = [impl, name, load](const Value& state) {
-    for (const auto& difference : load(state)) {
+  const auto change = [impl, name, class_name, load](const Value& state) {
+    const auto differences = load(state);
+    if (const auto other = other_scheduler(class_name, impl->recorded_of(name))) {
+      impl->warn(fmt::format("'{}': {}", name, *other));
+    }
+    for (const auto& difference : differences) {
       impl->warn(fmt::format("'{}': {} is {} here and {} in the checkpoint, which is used", name, difference.key,
                              difference.given, difference.stored));
     }
@@ -235,7 +248,7 @@ void Run::track_scheduler(const std::string& name, std::function<Value()> captur
   impl->track(name, {.capture = std::move(capture),
                      .prepare = [change](const Value& state) { return [change, state] { change(state); }; },
                      .checks = false});
-  ++impl->tracked.schedulers;
+  impl->tracked.schedulers.push_back({name, class_name});
 }
 
 void Run::track_sampler(const std::string& name, ResumableSampler sampler) {

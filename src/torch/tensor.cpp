@@ -222,28 +222,11 @@ at::Tensor borrow(const Tensor& leaf) {
   });
 }
 
-std::optional<ReadRequest> read_in_place(const Tensor& leaf, const at::Tensor& tensor) {
-  const bool alike = tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.is_non_overlapping_and_dense() &&
-                     tensor.sizes() == leaf.sizes && to_dtype(tensor.scalar_type()) == leaf.dtype &&
-                     tensor.is_conj() == leaf.is_conj && tensor.is_neg() == leaf.is_neg && leaf.numel() > 0;
-  if (!alike || leaf.quantizer != nullptr) return std::nullopt;
-  for (std::size_t i = 0; i < leaf.sizes.size(); ++i) {
-    if (leaf.sizes[i] > 1 && leaf.strides[i] != tensor.strides()[i]) return std::nullopt;
-  }
-  const ByteRange extent = leaf.extent();
-  if (leaf.storage->data() != nullptr || extent.size != tensor.nbytes()) return std::nullopt;
-  return ReadRequest{leaf.storage, extent.begin, {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()}};
-}
-
-void read_live(const std::vector<ReadRequest>& requests) {
-  if (requests.empty()) return;
-  try {
-    read_storages(requests);
-  } catch (const Error& error) {
-    throw Error(error.code(), error.message() + "; what it was loaded into is now partly overwritten: do not use it",
-                error.where())
-        .with_errno(error.system_error());
-  }
+bool read_in_place(const Tensor& leaf, const at::Tensor& tensor, LiveReader& reader) {
+  if (!tensor.is_cpu() || tensor.layout() != at::kStrided || !tensor.is_non_overlapping_and_dense()) return false;
+  if (leaf.numel() == 0 || leaf.is_meta() || leaf.storage->data() != nullptr) return false;
+  const Tensor live = detached_leaf(tensor);
+  return why_not_in_place(leaf, live).empty() && reader.add(leaf, live).is_read;
 }
 
 Value Convert<at::Tensor>::to_value(const at::Tensor& tensor) {

@@ -3,13 +3,12 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
-#include <torchkeep/format/record_storage.h>
+#include <torchkeep/format/live_reader.h>
 #include <torchkeep/state/value.h>
 
 namespace torchkeep {
@@ -18,12 +17,9 @@ namespace torchkeep {
 /// only: writing would change the Value. Keeps the bytes alive.
 at::Tensor borrow(const Tensor& leaf);
 
-/// The leaf's bytes are still in a file (or on a device), lie as the CPU tensor's do, and nothing but a copy is needed:
-/// what to read. Nothing otherwise.
-std::optional<ReadRequest> read_in_place(const Tensor& leaf, const at::Tensor& tensor);
-
-/// Reads straight into live tensors, all at once. An Error says that they are partly overwritten.
-void read_live(const std::vector<ReadRequest>& requests);
+/// Adds the pair to the reader where the leaf's bytes are still in a file (or on a device), lie as the CPU tensor's do,
+/// and nothing but a copy is needed. False otherwise.
+bool read_in_place(const Tensor& leaf, const at::Tensor& tensor, LiveReader& reader);
 
 /// The leaf of a live tensor without its requires_grad flag, as state dicts hold it.
 Tensor detached_leaf(const at::Tensor& tensor);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // load_into: everything is checked before the first byte, then every tensor is where it belongs, and errors say what
 // became of the targets.
+#include <algorithm>
 #include <cstring>
 #include <gtest/gtest.h>
 #include <vector>
@@ -157,7 +158,22 @@ TEST_F(LoadInto, WhatLiesBetweenTheElementsOfAViewIsLeftAlone) {
 TEST_F(LoadInto, ADamagedRecordSaysThatTheTargetsArePartlyOverwritten) {
   damage(ramp(3'000'000, 1));
   EXPECT_ERROR(load_into("a.pt", live_.targets(), options()), Code::corrupt,
-               "the targets are now partly overwritten: do not use them");
+               "what it was loaded into is now partly overwritten: do not use it");
+}
+
+TEST_F(LoadInto, DamageThatIsFoundBeforeAByteIsWrittenSaysNothingOfOverwriting) {
+  damage(ramp(3, 10.25));
+  const Value only{{"list", List{live(live_.first, {3}, {1}), live(live_.second, {4}, {1})}}};
+  LoadIntoOptions alone = options();
+  alone.threads = 1;
+  try {
+    load_into("a.pt", only, alone);
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::corrupt);
+    EXPECT_EQ(std::string(error.what()).find("overwritten"), std::string::npos) << error.what();
+  }
+  EXPECT_TRUE(live_.untouched());
 }
 
 TEST_F(LoadInto, VerifyFirstLeavesTheTargetsAlone) {
@@ -219,6 +235,22 @@ TEST_F(LoadInto, PartsOfAStorageAreReadIntoParts) {
   const Value result = load_into("b.pt", Value{{"part", live(numbers, {4}, {1}, 1)}}, options());
   EXPECT_EQ(numbers, (std::vector<float>{-1, 3, 4, 5, 6, -1}));
   EXPECT_EQ(result["whole"].as_tensor().to_vector<float>(), ramp(10, 0));
+}
+
+TEST_F(LoadInto, TargetsWithOtherStridesMayShareAMemoryButNoElement) {
+  save(Value{{"a", Tensor::of<float>({3}, {1, 2, 3})}, {"b", Tensor::of<float>({3}, {4, 5, 6})}}, "b.pt", {.fs = &fs_});
+  std::vector<float> numbers(6, -1);
+  load_into("b.pt", Value{{"a", live(numbers, {3}, {2})}, {"b", live(numbers, {3}, {2}, 1)}}, options());
+  EXPECT_EQ(numbers, (std::vector<float>{1, 4, 2, 5, 3, 6}));
+  const auto fails = [&](const Tensor& a, const Tensor& b) {
+    std::fill(numbers.begin(), numbers.end(), -1.0F);
+    EXPECT_ERROR(load_into("b.pt", Value{{"a", a}, {"b", b}}, options()), Code::mismatch,
+                 "'a' and 'b' share memory here and not in the file");
+    EXPECT_EQ(numbers, std::vector<float>(6, -1));
+  };
+  fails(live(numbers, {3}, {2}), live(numbers, {3}, {2}));
+  fails(live(numbers, {3}, {2}), live(numbers, {3}, {1}, 2));
+  fails(live(numbers, {3}, {1}, 1), live(numbers, {3}, {2}));
 }
 
 TEST_F(LoadInto, TargetsThatAreOneTensorMustBeOneInTheFile) {

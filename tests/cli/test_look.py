@@ -65,6 +65,63 @@ def test_one_list_that_a_small_file_repeats_is_looked_at_once(verb, tmp_path):
     assert run(verb, "a.pt", cwd=tmp_path).out.count("100,000 in all") == 100_000
 
 
+def tuples_that_double():
+    value = (1, 2.5)
+    for _ in range(60):
+        value = (value, value)
+    return value
+
+
+LONG, BYTES, NUMBERS = "k" * (1 << 20), b"b" * (1 << 20), tuple(range(10_000))
+REPEATED = {
+    "tuples that double": tuples_that_double,
+    "one tuple": lambda: {i: NUMBERS for i in range(1000)},
+    "one text": lambda: [LONG] * 10_000,
+    "one text in lists": lambda: [[LONG] for _ in range(10_000)],
+    "one text in tuples": lambda: [(LONG, i) for i in range(10_000)],
+    "one key": lambda: [{LONG: i} for i in range(10_000)],
+    "one key above many": lambda: {LONG: {LONG: {f"p{i}": i for i in range(10_000)}}},
+    "one long key each": lambda: [{LONG: {LONG: 1}} for _ in range(10_000)],
+    "bytes": lambda: {i: BYTES for i in range(1000)},
+    "groups": lambda: {"state": {}, "param_groups": [{"params": [i], "lr": 0.5} for i in range(3000)]},
+    "options": lambda: {"state": {}, "param_groups": [{"params": [], **{f"o{i}": i for i in range(30_000)}}]},
+}
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+def test_what_a_small_file_repeats_stays_small_however_it_is_looked_at(kind, tmp_path):
+    torch.save(REPEATED[kind](), tmp_path / "a.pt")
+    most = 40 * (tmp_path / "a.pt").stat().st_size + 40_000_000  # what it says once, and a short line for each place
+    for arguments in (["ls"], ["ls", "--json"], ["show"], ["show", "--json"], ["diff", "a.pt"], ["verify"]):
+        assert len(run(*arguments, "a.pt", cwd=tmp_path).raw) < most, arguments
+    run("convert", "a.pt", "b.pt", cwd=tmp_path)
+    assert (tmp_path / "b.pt").stat().st_size < 2 * (tmp_path / "a.pt").stat().st_size + 100_000
+
+
+def test_a_long_value_that_rows_share_is_written_in_the_first(tmp_path):
+    names = [f"name {i}" for i in range(20)]
+    torch.save({"a": names, "b": names, "short": [1], "again": "x" * 100, "text": "x" * 100}, tmp_path / "a.pt")
+    rows = {row["path"]: row for row in run("ls", "--json", tmp_path / "a.pt").json["rows"]}
+    assert rows["a"]["value"] == names and "same_as" not in rows["a"]
+    assert rows["b"]["value"] is None and rows["b"]["same_as"] == "a"
+    assert rows["short"]["value"] == [1] and rows["again"]["value"] == "x" * 100
+
+
+def test_show_json_writes_a_tuple_that_stands_twice_once(tmp_path):
+    inner = (1, [2])
+    torch.save([inner, inner, (1, 2), LONG], tmp_path / "a.pt")
+    root = run("show", "--json", tmp_path / "a.pt").json["root"]
+    first, second, short, text = root["v"]
+    assert second == {"t": "ref", "id": first["id"]} and "id" not in short
+    assert text["v"] == LONG and "id" in text
+
+
+def test_names_of_tensors_that_would_take_gigabytes_are_an_error(tmp_path):
+    torch.save({LONG: {f"p{i}": torch.zeros(1) for i in range(200)}}, tmp_path / "a.pt")
+    error = run("convert", "a.pt", "b.safetensors", cwd=tmp_path, status=3).err
+    assert "a.pt: " in error and "names take more than 100 MB" in error
+
+
 def test_ls_totals_count_shared_storage_once(files):
     totals = run("ls", "--json", files / "tied.pt").json["totals"]
     assert totals["nbytes"] == 32 + 32 + 16 + 6 + 40

@@ -62,6 +62,16 @@ TEST(PickleWriter, NamesRepeatedTextsAndObjectsThroughTheMemo) {
             program("("s + text("exp_avg") + "q\0h\0]q\1K\1ah\1tq\2"s));
 }
 
+TEST(PickleWriter, NamesRepeatedLongTextsThroughTheMemo) {
+  const std::string letters(300, 'x');  // longer than texts that are known by their content
+  const Value long_text = letters, bytes = Value::bytes("ab");
+  const std::string long_form = "X\x2c\1\0\0"s + letters;
+  EXPECT_EQ(pickle(List{long_text, long_text}), program("]q\0("s + long_form + "q\1h\1e"));
+  EXPECT_EQ(pickle(List{letters, letters}), program("]q\0("s + long_form + "q\1" + long_form + "q\2e"));
+  const std::string encoded = "c_codecs\nencode\nq\1"s + text("ab") + text("latin1") + "q\2\x86Rq\3";
+  EXPECT_EQ(pickle(List{bytes, bytes}), program("]q\0("s + encoded + "h\3e"));
+}
+
 TEST(PickleWriter, BatchesThousandItems) {
   std::vector<Value> elements(2001, none);
   const std::string batch = "(" + std::string(1000, 'N') + "e";

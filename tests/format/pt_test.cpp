@@ -73,7 +73,7 @@ TEST(Pt, ByteOrderIsLittleOrBig) {
 TEST(Pt, ChecksTheSizeOfThePickleBeforeReadingIt) {
   const std::string file = pt_bytes(Value::string(std::string(1000, 'x')));
   EXPECT_ERROR(read_all(file, {.limits = {.max_pickle_bytes = 1000}}), Code::refused,
-               "data.pkl: 1008 bytes long, more than the limit of 1000");
+               "data.pkl: 1010 bytes long, more than the limit of 1000");
 }
 
 /// A tensor's file in which one text is replaced by another of the same length, and the pickle's CRC made "not

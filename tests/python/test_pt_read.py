@@ -191,6 +191,15 @@ def test_reads_zips_of_other_tools(how, tmp_path):
     assert read(tmp_path / "other.pt") == canonical.describe(torch.load(tmp_path / "other.pt"))
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_an_empty_storage_may_have_two_types(zipped, tmp_path):
+    floats = torch.tensor([])
+    bits = torch.TypedStorage(wrap_storage=floats.untyped_storage(), dtype=torch.int32, _internal=True)
+    ints = torch.tensor([], dtype=torch.int32).set_(bits)
+    torch.save([floats, ints], tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    assert read(tmp_path / "a.pt") == canonical.describe(torch.load(tmp_path / "a.pt"))
+
+
 def test_reads_a_file_of_a_stream(tmp_path):
     stream = io.BytesIO()
     torch.save(tied_and_viewed(), stream)

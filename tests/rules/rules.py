@@ -43,6 +43,14 @@ SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/posix_fs.cpp", "pyt
 # Who knows how a checkpoint of a run is called, and renames it.
 CHECKPOINT_PATH_HOMES = ("src/run/checkpoint_store.cpp", "src/run/pt_file_kind.cpp", "src/run/names.cpp",
                          "src/run/include/torchkeep/run/names.h")
+# What opens a file by its name. A file outside a run may stand under any name of it, as a link, pipe or folder: src/files
+# opens without following or waiting, and looks at what it opened.
+OPENING_CALL = re.compile(r"(?<![\w.>:])(::(?:open|openat|openat2|creat)|(?:::|std::)?(?:fopen|freopen)|std::[io]?fstream)\b")
+OPENING_HOMES = ("src/files/posix_fs.cpp", "src/files/posix_lock.cpp", "src/files/direct_reads.cpp",
+                 "src/base/memory.cpp")  # /proc, which no user of a run can change
+# Of those, what may create or write to a file, up to the end of the statement.
+CREATING_OPEN = re.compile(r"::open\([^;]*(?:O_CREAT|O_WRONLY|O_RDWR)[^;]*;")
+CHECKED_FLAGS = re.compile(r"\b(?:kOwnFile|O_EXCL|O_NOFOLLOW)\b")
 # Arithmetic on the address of a storage: what leads to an element without a checked extent.
 STORAGE_ADDRESS = re.compile(r"\b(\w*(?:storage|live)\w*(?:\(\))?\s*(?:->|\.)\s*(?:data|writable)\(\))\s*[+\[]")
 # Tensor::memory() and its sisters; and a run's snapshot, which compares whole storages with themselves.
@@ -132,6 +140,22 @@ def check_checkpoint_paths(tree):
             code = without_comments_and_strings(text)
             bad += [f"{at(path, code, match)}: {match.group().rstrip('(')} belongs into the store of checkpoints"
                     for match in pattern.finditer(code)]
+    return bad
+
+
+def check_openings(tree):
+    """Only src/files opens by name, and it writes to nothing that it did not make or look at without following links."""
+    bad = []
+    for path, text in cpp_files(tree).items():
+        if not path.startswith(("src/", "include/", "cli/", "python/")):
+            continue
+        code = without_comments_and_strings(text)
+        if path in OPENING_HOMES:
+            bad += [f"{at(path, code, match)}: open with kOwnFile, or O_EXCL for a new file"
+                    for match in CREATING_OPEN.finditer(code) if not CHECKED_FLAGS.search(match.group())]
+        else:
+            bad += [f"{at(path, code, match)}: {match.group(1)} opens whatever stands under a name; use Fs"
+                    for match in OPENING_CALL.finditer(code)]
     return bad
 
 

@@ -78,6 +78,15 @@ TEST(Dict, SetsOfOneSizeAreFoundAtOnce) {
   EXPECT_EQ(dict.at(Value::sequence(Kind::frozenset, {Value("x"), Value(-7), Value(7)})).to<int>(), 7);
 }
 
+TEST(Dict, ALongKeyThatManyDictsShareIsHashedOnce) {
+  const Value key = std::string(std::size_t{1} << 20, 'k');
+  for (std::int64_t i = 0; i < 100'000; ++i) {
+    Value dict = Value::mapping(Kind::dict);  // 100 GB of hashing, were each to do it again
+    dict.set(key, i);
+    EXPECT_EQ(dict.find(key)->to<std::int64_t>(), i);
+  }
+}
+
 TEST(Dict, NaNKeysAreDistinctUnlessTheyAreOneObject) {
   const Value nan = std::numeric_limits<double>::quiet_NaN();
   EXPECT_EQ(dict_of({{nan, 1}, {nan, 2}}).size(), 1u);

@@ -81,6 +81,21 @@ TEST(Walk, SurvivesDepthAndKeepsItsNamesShort) {
   EXPECT_LT(longest, 3000u);
 }
 
+TEST(Walk, KeepsItsNamesShortHoweverLongTheKeysAre) {
+  const std::string key = std::string(999, 'k') + "\u00fc and more";  // the limit is in the middle of a letter
+  Value root = List{1};
+  for (int i = 0; i < 6; ++i) root = Value{{key, root}};
+  const std::string cut = std::string(999, 'k') + "...";
+  EXPECT_EQ(paths_of(root)[1], cut);
+  EXPECT_EQ(paths_of(root)[2], cut + "." + cut);
+  EXPECT_EQ(paths_of(root)[7], "...." + cut + "." + cut + "." + cut + "." + cut + ".0");
+  walk(root, [&](const Visit& visit) {
+    const std::string whole = visit.place.depth == 2 ? key + "." + key : visit.place.name();
+    EXPECT_EQ(visit.place.name(), whole);
+    return Next::inside;
+  });
+}
+
 TEST(FindPath, LeadsWhereTheWalkWas) {
   const Value root = sample();
   walk(root, [&](const Visit& visit) {

@@ -31,6 +31,8 @@ std::string no_hooks() {
 std::vector<BrokenFile> views() {
   constexpr Code corrupt = Code::corrupt;
   constexpr std::int64_t kMax = 0x7fffffffffffffff;
+  auto two_types = torch_records(pickle(tuple({storage("1", 0), storage("1", 0, "IntStorage")})));
+  two_types.push_back({.name = "archive/data/1", .data = ""});
   return {
       strided("honest", 0, {2, 2}, {2, 1}, std::nullopt),
       strided("transposed", 0, {2, 2}, {1, 2}, std::nullopt),
@@ -85,6 +87,7 @@ std::vector<BrokenFile> views() {
               "record 'data/0' is float32 here and int32 elsewhere"),
       pickled("one_storage_of_one_type_and_of_bytes", tuple({storage("0", 4), storage("0", 16, "UntypedStorage")}),
               std::nullopt),
+      {"tensor.one_empty_storage_of_two_types", zip(two_types), std::nullopt},
       pickled("one_storage_of_two_sizes", tuple({storage("0", 4), storage("0", 2)}), corrupt,
               "record 'data/0' has 16 bytes, its tensor expects 8"),
   };

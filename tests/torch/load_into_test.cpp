@@ -137,6 +137,29 @@ TEST_F(TorchLoadInto, LoadStateDictOfAnUnreadFileStillReadsBeforeItChanges) {
   EXPECT_TRUE(live.state() == before);
 }
 
+TEST_F(TorchLoadInto, TheModelsKeysNameAnOptimizersParameters) {
+  Value file = saved_.state();
+  Value optimizer = state_dict(saved_.adam);
+  const Value straight = file["model"];
+  Value model = Value::mapping(Kind::dict);
+  for (const char* layer : {"second", "norm", "first"}) {
+    for (const Entry& entry : straight.items()) {
+      if (entry.key.as_string().starts_with(layer)) model.set(entry.key, entry.value);
+    }
+  }
+  // As a program writes it whose model has its layers the other way round.
+  Value states = Value::mapping(Kind::dict);
+  const std::int64_t there[] = {4, 5, 2, 3, 0, 1};
+  for (std::int64_t i = 0; i < 6; ++i) states.set(i, optimizer["state"][there[i]]);
+  optimizer.set("state", states);
+  file.set("model", model);
+  file.set("optimizer", optimizer);
+  save(file, "b.pt", {.fs = &fs_});
+  Training live(2, 0);
+  load_into("b.pt", {{"model", live.net}, {"optimizer", {live.adam, live.net}}}, {.fs = &fs_});
+  EXPECT_TRUE(live.state() == saved_.state());
+}
+
 TEST_F(TorchLoadInto, AnotherDtypeIsCastOnTheWay) {
   Training live(2, 1);
   live.net->to(at::kDouble);

@@ -70,6 +70,44 @@ TEST(OptimizerLoad, MatchesByOrderAndShapeWithoutNames) {
   EXPECT_TRUE(state_dict(reordered)["state"].empty());
 }
 
+TEST(OptimizerLoad, ASharedParameterIsKnownByAnyOfItsNames) {
+  Trained trained;
+  const NamedModules both{{"whole", *trained.net}, {"part", *trained.net->first}};
+  const NamedModules turned{{"part", *trained.net->first}, {"whole", *trained.net}};
+  const Value state = state_dict(trained.adam, both).clone();
+  EXPECT_NE(state["param_names"].clone(), state_dict(trained.adam, turned)["param_names"].clone());
+  SmallNet net = make_net(2);
+  Adam adam(net->parameters());
+  EXPECT_FALSE(load_state_dict(adam, state, {{"part", *net->first}, {"whole", *net}}).by_order);
+  EXPECT_EQ(state_dict(adam)["state"].clone(), state["state"].clone());
+  // Two parameters of the file are not one here.
+  const Value apart = with_names(state, List{"whole.first.weight", "whole.first.bias", "part.weight", "part.bias"});
+  expect_refusal(adam, apart, NamedModules{{"part", *net->first}, {"whole", *net}}, Code::mismatch,
+                 "whole.second.weight");
+}
+
+TEST(OptimizerLoad, WithoutNamesTheModelsKeysInTheFileSayTheOrder) {
+  Trained trained;
+  const Value state = state_dict(trained.adam).clone();
+  SmallNet net = make_net(2);
+  Adam adam(net->parameters());
+  const auto keys = model_keys(state_dict(*trained.net), "net");
+  EXPECT_FALSE(load_state_dict(adam, state, {{"net", *net}}, {.model_keys = keys}).by_order);
+  EXPECT_EQ(state_dict(adam)["state"].clone(), state["state"].clone());
+  // A file whose model has its layers in another order, and so has its optimizer.
+  const std::vector<std::string> turned = {"net.second.weight", "net.second.bias", "net.first.weight",
+                                           "net.first.bias"};
+  Value states = Value::mapping(Kind::dict);
+  for (std::int64_t i = 0; i < 4; ++i) states.set(i, state["state"][(i + 2) % 4]);
+  Value other = state;
+  other.set("state", states);
+  Adam again(net->parameters());
+  EXPECT_FALSE(load_state_dict(again, other, {{"net", *net}}, {.model_keys = turned}).by_order);
+  EXPECT_EQ(state_dict(again)["state"].clone(), state["state"].clone());
+  // Keys that do not name every parameter say nothing.
+  EXPECT_TRUE(load_state_dict(adam, state, {{"net", *net}}, {.model_keys = {"net.first.weight"}}).by_order);
+}
+
 TEST(OptimizerLoad, SeveralModulesNameTheirParameters) {
   torch::nn::Linear encoder(2, 2), decoder(2, 1);
   std::vector<at::Tensor> params = encoder->parameters();

@@ -203,6 +203,29 @@ TEST(Track, AnotherOptimizersStateAndOneWithoutNamesAreSaid) {
             "'optimizer': its state is matched by the order of the parameters: the checkpoint has no names for them\n");
 }
 
+TEST(Track, AnotherClassOfASchedulerIsSaid) {
+  using namespace lr_scheduler;
+  MemoryFs fs;
+  torch::nn::Linear net(2, 2);
+  const auto said = [&](auto make) {
+    Events events;
+    torch::optim::SGD sgd(net->parameters(), torch::optim::SGDOptions(0.1));
+    auto schedule = make(sgd);
+    auto run = tk::Run::open("/run", events.options(fs));
+    run.track("net", net);
+    run.track("optimizer", sgd);
+    run.track("scheduler", schedule);
+    if (run.resume() == 0) run.save_now();
+    return events.warnings();
+  };
+  const auto half = [](std::int64_t) { return 0.5; };
+  const auto multiplicative = [&](auto& sgd) { return MultiplicativeLR(sgd, {.lr_lambda = half}); };
+  EXPECT_EQ(said(multiplicative), "");
+  EXPECT_EQ(said(multiplicative), "");
+  EXPECT_EQ(said([&](auto& sgd) { return LambdaLR(sgd, {.lr_lambda = half}); }),
+            "'scheduler': the scheduler is LambdaLR here and MultiplicativeLR in the checkpoint, which is used\n");
+}
+
 TEST(Track, AnotherSeedOfASamplerIsSaid) {
   MemoryFs fs;
   for (const std::uint64_t seed : {1, 2}) {

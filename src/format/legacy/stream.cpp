@@ -75,6 +75,8 @@ class StreamReader {
     if (is_new) {
       known.dtype = reference.dtype.value_or(DType::uint8);
       known.storage = std::make_shared<detail::RangeStorage>(file_, reference.nbytes, std::string(reference.location));
+    } else if (reference.nbytes == 0 && known.storage->nbytes() == 0) {
+      return {known.storage, reference.dtype.value_or(DType::uint8)};  // PyTorch takes empty ones of any type for one
     } else if (reference.dtype && *reference.dtype != known.dtype) {
       throw Error(Code::corrupt, fmt::format("storage '{}' is {} here and {} elsewhere", detail::show(reference.key),
                                              to_string(*reference.dtype), to_string(known.dtype)));

@@ -49,7 +49,6 @@ constexpr std::string_view kNames[] = {
 static_assert(std::size(kNames) == static_cast<std::size_t>(Name::count));
 
 // Longer texts are rarely repeated, and finding that out costs a pass over them.
-constexpr std::size_t kMaxSharedText = 256;
 
 }  // namespace
 

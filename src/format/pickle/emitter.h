@@ -67,7 +67,8 @@ class Emitter {
   /// False when the number is longer than LONG1 (255 bytes), the only long PyTorch's safe loader reads.
   bool integer(const Integer& value);
   void real(double value);
-  /// A text, or a reference to the same text written before. `text` must outlive the emitter.
+  static constexpr std::size_t kMaxSharedText = 256;  ///< bytes
+  /// A text, or, up to kMaxSharedText, a reference to the same text written before. `text` must outlive the emitter.
   void text(std::string_view text);
   /// "storage" and "cpu", which every tensor needs, without a look into the memo of texts.
   void storage_word() { fixed_text(storage_word_, "storage"); }

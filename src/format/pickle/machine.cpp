@@ -234,10 +234,16 @@ void Machine::persistent_id(Slot id) {
   fail(fmt::format("a persistent id that is not a storage, but {}", heap_.describe(id)), Code::unsupported);
 }
 
+// What has one number is one object, wherever it stands.
 Slot Machine::numbered(std::int64_t number) {
+  const auto [known, is_new] = numbered_.try_emplace(number);
+  if (!is_new) return known->second;
   std::variant<LoadedStorage, Tensor> loaded = at_this_place([&] { return heap_.context().load_numbered(number); });
-  if (auto* tensor = std::get_if<Tensor>(&loaded)) return heap_.make_tensor(std::move(*tensor));
-  return heap_.make_storage(std::move(std::get<LoadedStorage>(loaded)));
+  auto* tensor = std::get_if<Tensor>(&loaded);
+  known->second = tensor != nullptr ? heap_.make_tensor(std::move(*tensor))
+                                    : heap_.make_storage(std::move(std::get<LoadedStorage>(loaded)));
+  heap_.pin();
+  return known->second;
 }
 
 // ('storage', class, key, location, numel), before PyTorch 1.6 also a view of it: None or (key, first, count)

@@ -8,6 +8,7 @@
 #include <span>
 #include <string_view>
 #include <type_traits>
+#include <unordered_map>
 #include <vector>
 
 #include "heap.h"
@@ -185,7 +186,8 @@ class Machine {
   Slot last_tuple_;           // made by TUPLE
   Heap::Level before_tuple_;  // at its MARK
   LargeVector<Slot> memo_;
-  std::uint64_t memo_count_ = 0;  // MEMOIZE takes the next number
+  std::uint64_t memo_count_ = 0;                     // MEMOIZE takes the next number
+  std::unordered_map<std::int64_t, Slot> numbered_;  // of persistent ids that are numbers
 };
 
 }  // namespace torchkeep::pickle

@@ -3,6 +3,7 @@
 #include <array>
 #include <unordered_map>
 
+#include <torchkeep/base/hash.h>
 #include <torchkeep/format/data_class.h>
 
 #include "heap.h"
@@ -140,7 +141,17 @@ class Converter {
     if (!slot.is_repeated) return make_text();
     const std::uint64_t key = slot.offset << 3 | static_cast<std::uint64_t>(slot.is_decoded) << 2 |
                               (static_cast<std::uint64_t>(slot.tag) - static_cast<std::uint64_t>(Tag::big_integer));
-    return cached(texts_[key], make_text);
+    return cached(texts_[key], [&] { return once(make_text()); });
+  }
+
+  // Long texts of the same content become one, so that dicts which have them as keys need not compare them.
+  Value once(Value text) {
+    constexpr std::size_t kLong = 4096;
+    if ((!text.is(Kind::string) && !text.is(Kind::bytes)) || text.size() < kLong) return text;
+    const std::string& bytes = text.is(Kind::string) ? text.as_string() : text.as_bytes();
+    Value& first = long_texts_[torchkeep::detail::hash_text(bytes, torchkeep::detail::hash_seed())];
+    if (first.is_none()) first = text;
+    return first == text ? first : text;
   }
 
   Value global(Slot slot) {
@@ -198,6 +209,8 @@ class Converter {
     constexpr std::uint64_t kPartCost = 16;
     constexpr std::size_t kMostParts = 65536;  // a key of more is refused
     const auto has_parts = [](const Value& part) { return part.is_sequence() || part.is(Kind::frozenset); };
+    if (key.is(Kind::integer) && !key.as_integer().to_int64())
+      heap_.charge(key.as_integer().to_twos_complement().size());
     if (!has_parts(key)) return;
     std::vector<const Value*> pending{&key};
     for (std::size_t parts = 0; !pending.empty() && parts <= kMostParts;) {
@@ -279,6 +292,7 @@ class Converter {
   std::vector<Frame> frames_;                                // open objects, outermost first
   std::unordered_map<std::uint32_t, std::uint64_t> labels_;  // of objects something inside refers back to
   std::unordered_map<std::uint64_t, Value> texts_;
+  std::unordered_map<std::uint64_t, Value> long_texts_;  // by the hash of their content
   std::unordered_map<std::uint64_t, Value> globals_;
   std::array<Value, 2> booleans_;
   std::array<Value, 256> integers_;

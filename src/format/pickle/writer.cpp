@@ -132,10 +132,16 @@ void Writer::remember(const Value& value, std::uint32_t number) {
   if (value.label() != 0) labels_[value.label()] = number;
 }
 
+// A leaf that takes more room than a reference to it. Shorter texts the emitter knows again by their content.
+bool is_long_leaf(const Value& value) {
+  return value.is(Kind::bytes) || (value.is(Kind::string) && value.size() > Emitter::kMaxSharedText);
+}
+
 void Writer::write(const Value& value) {
   const Kind kind = value.kind();
-  const bool is_object = is_container(kind) || kind == Kind::tensor || kind == Kind::sparse_tensor ||
-                         kind == Kind::nested_tensor || kind == Kind::size || kind == Kind::bytearray;
+  const bool is_object = is_container(kind) || is_long_leaf(value) || kind == Kind::tensor ||
+                         kind == Kind::sparse_tensor || kind == Kind::nested_tensor || kind == Kind::size ||
+                         kind == Kind::bytearray;
   if (!is_object) return write_leaf(value);
   if (value.is_shared()) {
     if (const auto* number = objects_.find(value.id())) return out_.get(*number);

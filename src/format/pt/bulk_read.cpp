@@ -124,6 +124,7 @@ class BulkReader {
 
   void inflate(Large& large) const {
     if (what_ != Bulk::fill) allocate(large);
+    note_overwriting(*large.item);
     zip_.read(*large.item->record, large.item->out, large.item->verify);
     if (what_ == Bulk::check) large.item->memory.reset(), large.memory.reset();
   }
@@ -146,8 +147,13 @@ class BulkReader {
   Bytes read_block(const Large& large, std::uint64_t begin, std::size_t count) const {
     if (what_ == Bulk::check) return zip_.file().look_at(large.data + begin, count);
     const MutableBytes block = large.item->out.subspan(begin, count);
+    note_overwriting(*large.item);
     zip_.file().read_at(large.data + begin, block);
     return block;
+  }
+
+  static void note_overwriting(const BulkItem& item) {
+    if (item.overwritten != nullptr) *item.overwritten = true;
   }
 
   static std::uint32_t whole_crc(const Large& large) {
@@ -175,7 +181,10 @@ class BulkReader {
   }
 
   void deliver(BulkItem& item, MutableBytes payload, const std::shared_ptr<OwnedStorage>& slab, bool aligned) const {
-    if (what_ == Bulk::fill && !payload.empty()) std::memcpy(item.out.data(), payload.data(), payload.size());
+    if (what_ == Bulk::fill && !payload.empty()) {
+      note_overwriting(item);
+      std::memcpy(item.out.data(), payload.data(), payload.size());
+    }
     if (what_ != Bulk::load) return;
     const auto owner = aligned ? slab : std::make_shared<OwnedStorage>(Bytes(payload));
     item.memory = {owner, aligned ? payload.data() : owner->data()};

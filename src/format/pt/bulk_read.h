@@ -3,6 +3,7 @@
 // several threads, each byte once and its CRC while it is in the cache.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -22,6 +23,8 @@ struct BulkItem {
   MutableBytes out = {};
   /// Set by Bulk::load: the bytes.
   std::shared_ptr<const std::byte> memory = {};
+  /// Set before the first byte of `out` is overwritten (Bulk::fill).
+  std::atomic<bool>* overwritten = nullptr;
 };
 
 enum class Bulk : std::uint8_t {

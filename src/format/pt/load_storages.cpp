@@ -46,16 +46,20 @@ class RecordAccess {
       const bool whole = storage != nullptr && storage->zip_ != nullptr && request.offset == 0 &&
                          request.out.size() == storage->nbytes_;
       if (whole)
-        records[storage->zip_].push_back({storage->record_, storage->verify_, request.out, {}});
+        records[storage->zip_].push_back({storage->record_, storage->verify_, request.out, {}, request.overwritten});
       else
         others.push_back(&request);
     }
     for (auto& [zip, items] : records) bulk_read(*zip, items, Bulk::fill, threads);
-    parallel_for(others.size(), threads,
-                 [&](std::uint64_t i) { others[i]->storage->read(others[i]->offset, others[i]->out); });
+    parallel_for(others.size(), threads, [&](std::uint64_t i) { read_one(*others[i]); });
   }
 
  private:
+  static void read_one(const ReadRequest& request) {
+    if (request.overwritten != nullptr) *request.overwritten = true;
+    request.storage->read(request.offset, request.out);
+  }
+
   using ByZip = std::map<std::shared_ptr<const zip::Reader>, std::vector<RecordStorage*>>;
 
   // Those whose bytes are not in memory yet.
@@ -78,7 +82,7 @@ class RecordAccess {
   static std::vector<BulkItem> items_of(const std::vector<RecordStorage*>& storages) {
     std::vector<BulkItem> items;
     items.reserve(storages.size());
-    for (const RecordStorage* storage : storages) items.push_back({storage->record_, storage->verify_, {}, {}});
+    for (const RecordStorage* storage : storages) items.push_back({storage->record_, storage->verify_});
     return items;
   }
 

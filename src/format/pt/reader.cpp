@@ -130,7 +130,7 @@ class PtReader {
       known = {storage, reference.dtype.value_or(DType::uint8)};
       if (is_big_endian_) known.storage = swapped(storage, reference.dtype);
       storages_.push_back(std::move(storage));
-    } else if (reference.dtype && *reference.dtype != known.dtype) {
+    } else if (record->size != 0 && reference.dtype && *reference.dtype != known.dtype) {
       // torch.save refuses this, and torch.load takes the type that it meets first.
       throw Error(Code::corrupt, fmt::format("record '{}' is {} here and {} elsewhere", detail::show(record->name),
                                              to_string(known.dtype), to_string(*reference.dtype)));

@@ -89,7 +89,7 @@ Value load(const std::string& path, const LoadOptions& options = {});
 /// `end` receives where the checkpoint ends: behind a stream of PyTorch before 1.6 or a pickle may follow others.
 Value load(const std::shared_ptr<const ReadAt>& file, const LoadOptions& options = {}, std::uint64_t* end = nullptr);
 
-/// A file opened for those who read its tensors into memory of their own (read_storages()): small records are in memory
+/// A file opened for those who read its tensors into memory of their own (LiveReader): small records are in memory
 /// and verified, larger ones are read, and their CRC checked, when their bytes are wanted.
 class OpenedCheckpoint final {
  public:
@@ -112,9 +112,9 @@ Value open_checkpoint(const std::string& path, const LoadIntoOptions& options = 
 /// whose tensors look at memory that may be overwritten (BorrowedStorage; state_dict() of a LibTorch module). Every
 /// tensor in it must be in the file, under the same key path and with the same shape and dtype; strides may differ. All
 /// of that is checked before the first byte is read: Error (mismatch) lists everything that does not fit. Then the
-/// records are read into place and their CRCs checked on the way; an Error (corrupt, io) after that says that the
-/// targets are partly overwritten. Returns the file's Value; its tensors are those of `targets` where there is one, and
-/// in memory of their own elsewhere. Formats other than a torch.save zip are read into memory first.
+/// records are read into place and their CRCs checked on the way; an Error (corrupt, io) says that the targets are
+/// partly overwritten where that is so. Returns the file's Value; its tensors are those of `targets` where there is
+/// one, and in memory of their own elsewhere. Formats other than a torch.save zip are read into memory first.
 Value load_into(const std::string& path, const Value& targets, const LoadIntoOptions& options = {});
 
 /// Checks a file to its last byte, in little memory: all that check_file() (torchkeep/format/check.h) checks, which is

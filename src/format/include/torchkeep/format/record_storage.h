@@ -2,6 +2,7 @@
 // A storage whose bytes are still in the file it was saved to.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -73,6 +74,7 @@ struct ReadRequest {
   StoragePtr storage;
   std::uint64_t offset = 0;  ///< of the first byte wanted
   MutableBytes out = {};
+  std::atomic<bool>* overwritten = nullptr;  ///< set before the first byte of `out` is overwritten
 };
 
 /// What fills the writable memory of `live` with the elements of `file`: nothing unless both have the same dtype and

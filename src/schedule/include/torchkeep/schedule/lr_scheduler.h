@@ -49,6 +49,8 @@ class Scheduler {
   /// get_last_lr() (Python leaves the ones of the constructor).
   std::vector<ArgumentDifference> load_state_dict(const Value& state, const SchedulerLoadOptions& options = {});
 
+  /// PyTorch's name of the class: "StepLR".
+  const std::string& class_name() const noexcept;
   /// The learning rate of each group after the last step.
   std::vector<double> get_last_lr() const;
   /// Number of the last step, 0 after construction.

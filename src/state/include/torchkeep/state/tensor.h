@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -103,6 +104,12 @@ struct Tensor {
   Bytes memory() const;
   /// The same where they may be overwritten.
   MutableBytes writable_memory() const;
+  /// Overwrites the elements, given in row-major order, wherever they lie; what lies between them is left alone. Throws
+  /// what extent() throws, and Error (invalid_argument) for another number of bytes or memory that cannot be written.
+  void write_contiguous(std::string_view elements) const;
+  /// Whether a write to the elements of one would change an element of the other. Takes as long as visiting all of
+  /// both. Throws what extent() throws, of either.
+  bool shares_elements(const Tensor& other) const;
 };
 
 /// Row-major strides, as PyTorch makes them: a dimension of size 0 counts as 1.

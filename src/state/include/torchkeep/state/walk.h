@@ -30,6 +30,8 @@ struct Step {
   /// As it stands in a path: the text of a str or int key ("<tuple>" for other kinds, "<my.Class>" for a class), the
   /// index, the field's name.
   std::string text() const;
+  /// The same for people: of more than 1,000 bytes the beginning, and "...".
+  std::string shown() const;
 };
 
 /// A way from the root, as a chain towards it. Lives as long as the walk that made it stands below it.
@@ -38,8 +40,13 @@ struct Place {
   Step step;                      ///< meaningless at the root
   std::size_t depth = 0;          ///< steps from the root
 
-  /// All steps joined by dots; empty at the root. Below 1,000 steps of depth "..." stands for all but the last 32.
+  /// All steps joined by dots, for people; empty at the root. A file may have 100,000 parts below keys of a megabyte,
+  /// so
+  /// "..." stands for all but the last 32 steps below 1,000 steps of depth, for the end of a step of more than 1,000
+  /// bytes, and for the beginning of a text of more than 4,096.
   std::string text() const;
+  /// The same, with every step whole: a name that must be exact.
+  std::string name() const;
   /// From the root on; below 1,000 steps of depth the last 32.
   std::vector<const Step*> steps() const;
 };

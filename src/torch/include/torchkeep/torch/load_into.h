@@ -6,8 +6,10 @@
 #include <initializer_list>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <torchkeep/checkpoint/checkpoint.h>
+#include <torchkeep/format/live_reader.h>
 #include <torchkeep/torch/module.h>
 #include <torchkeep/torch/optimizer.h>
 
@@ -23,11 +25,18 @@ class LoadTarget {
   template <ModuleHandle T>
   LoadTarget(T& module, const ModuleLoadOptions& options = {}) : LoadTarget(*module, options) {}  // NOLINT
 
-  /// Checks a saved state and returns the function that puts it in.
-  std::function<void()> prepare(const Value& state) const { return prepare_(state); }
+  /// The keys of a module's state in the file, behind the module's name; none where the file does not have it.
+  using KeysOf = std::function<std::vector<std::string>(const NamedModule&)>;
+  /// Checks a saved state and returns the function that puts it in, to be called when `reader` has read.
+  std::function<void()> prepare(const Value& state, LiveReader& reader, const KeysOf& keys_of) const {
+    return prepare_(state, reader, keys_of);
+  }
+  /// Whether it is this module.
+  bool is(const torch::nn::Module& module) const noexcept { return module_ == &module; }
 
  private:
-  std::function<std::function<void()>(const Value&)> prepare_;
+  const torch::nn::Module* module_ = nullptr;
+  std::function<std::function<void()>(const Value&, LiveReader&, const KeysOf&)> prepare_;
 };
 
 /// Loads each entry of `path` into the object that stands beside its key:

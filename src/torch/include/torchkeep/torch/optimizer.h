@@ -63,9 +63,16 @@ struct OptimizerLoadOptions {
   bool partial = false;
   /// Match by order even when the file has names.
   bool by_order = false;
+  /// The keys of the modules' states in the file, in its order and behind the modules' names ("model.0.weight"). Where
+  /// the file has no names for the optimizer's parameters, they are in the order of these: PyTorch writes both so.
+  /// load_into() takes them from the file; see also model_keys().
+  std::vector<std::string> model_keys = {};
   /// Taken off the parameter names in the file that begin with it ("module.").
   std::string strip_prefix = {};
 };
+
+/// What OptimizerLoadOptions::model_keys wants of a module's state dict: its keys, behind the module's name and a dot.
+std::vector<std::string> model_keys(const Value& state, const std::string& name = {});
 
 /// The optimizer's state as Python's Optimizer.state_dict() returns it: {"state": {id: {...}}, "param_groups": [...]},
 /// with Python's field names, order, types and defaults. Tensors look at live memory. Works for Adam, AdamW, SGD,

@@ -124,7 +124,7 @@ class Run final {
 
   void track_module(const std::string& name, std::shared_ptr<torch::nn::Module> module);
   void track_optimizer(const std::string& name, std::shared_ptr<torch::optim::Optimizer> optimizer);
-  void track_scheduler(const std::string& name, std::function<Value()> capture,
+  void track_scheduler(const std::string& name, const std::string& class_name, std::function<Value()> capture,
                        std::function<std::vector<lr_scheduler::ArgumentDifference>(const Value&)> load);
   void track_sampler(const std::string& name, ResumableSampler sampler);
   void track_generator(const std::string& name, at::Generator generator);
@@ -197,7 +197,7 @@ void Run::track_handle(const std::string& name, const T& handle) {
     track_generator(name, handle);
   } else {
     track_scheduler(
-        name, [handle] { return handle.state_dict(); },
+        name, handle.class_name(), [handle] { return handle.state_dict(); },
         [handle = T(handle)](const Value& state) mutable { return handle.load_state_dict(state); });
   }
 }
