@@ -98,6 +98,10 @@ void describe_convert(Builder& builder) {
   sub->add_option("--dtype", options->dtype,
                   "Convert the floating-point tensors of the model: bf16, fp16, fp32, fp64, fp8_e4m3, fp8_e5m2")
       ->type_name("DTYPE");
+  sub->add_option("--max-shard-size", options->max_shard_size,
+                  "Tensors in each file of NAME/ with --to safetensors, which gets an index: 5GB, 500MB, 2GiB")
+      ->type_name("SIZE")
+      ->capture_default_str();
   builder.repeated(sub, "--strip-prefix", options->strip_prefixes, "PREFIX",
                    "Take this off the front of parameter names (module., _orig_mod.); may be repeated");
   builder.repeated(sub, "--rename", options->renamings, "OLD=NEW",
@@ -112,6 +116,8 @@ void describe_convert(Builder& builder) {
   sub->footer(
       "Examples:\n  torchkeep convert checkpoint.pt model.safetensors --only model_state_dict --dtype bf16\n"
       "  torchkeep convert model.safetensors model.pt\n"
+      "  torchkeep convert checkpoint.pt step-400/\n"
+      "  torchkeep convert step-400 hub/ --to safetensors --only model --max-shard-size 2GB\n"
       "  torchkeep convert yolo.pt yolo.safetensors --only model --flatten-modules\n"
       "  torchkeep convert agent.zip::policy.pth policy.safetensors\n  torchkeep convert ddp.pt plain.pt "
       "--strip-prefix module.");

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // torchkeep convert: another format, other dtypes, other names, or a part only.
 #include <algorithm>
+#include <charconv>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <torchkeep/base/checked.h>
 #include <torchkeep/checkpoint/convert.h>
+#include <torchkeep/files/publish.h>
 #include <torchkeep/format/pt.h>
 #include <torchkeep/format/safetensors.h>
 #include <torchkeep/state/walk.h>
@@ -102,11 +105,6 @@ void prepare_for_torch(Conversion& conversion, const ConvertOptions& options) {
   }
 }
 
-Plan plan_torch(Conversion& conversion, const ConvertOptions& options) {
-  prepare_for_torch(conversion, options);
-  return plan_pt(conversion.value);
-}
-
 SafetensorsMetadata make_metadata(const Conversion& conversion, const ConvertOptions& options) {
   SafetensorsMetadata metadata = conversion.metadata;
   const auto set = [&](std::string name, std::string text) {
@@ -123,19 +121,61 @@ SafetensorsMetadata make_metadata(const Conversion& conversion, const ConvertOpt
   return metadata;
 }
 
-Plan plan_tensors(Conversion& conversion, const ConvertOptions& options) {
+// The tensors of the conversion by their paths.
+Value flat_tensors(Conversion& conversion) {
   FlatTensors flat = flatten_for_safetensors(conversion.value);
   conversion.left_out.insert(conversion.left_out.end(), flat.left_out.begin(), flat.left_out.end());
   if (flat.tensors.empty()) {
     throw Error(Code::unsupported, fmt::format("there is no tensor to write; left out: {}{}",
                                                fmt::join(conversion.left_out, ", "), module_advice(conversion.value)));
   }
-  SafetensorsPlan planned = plan_safetensors(flat.tensors, make_metadata(conversion, options));
+  return flat.tensors;
+}
+
+Plan plan_tensors(Conversion& conversion, const Value& tensors, const ConvertOptions& options) {
+  SafetensorsPlan planned = plan_safetensors(tensors, make_metadata(conversion, options));
   for (const auto& [name, kept] : planned.tied)
     conversion.notes.push_back(fmt::format("{} is tied to {}: recorded in the metadata", name, kept));
   for (const std::string& name : planned.copied)
     conversion.notes.push_back(fmt::format("{} shared memory with other tensors: it is a copy now", name));
   return std::move(planned.plan);
+}
+
+// "5GB", "500MB", "2GiB", as transformers has it.
+std::uint64_t parse_size(const std::string& text) {
+  constexpr std::pair<std::string_view, std::uint64_t> kUnits[] = {{"KiB", 1ULL << 10}, {"MiB", 1ULL << 20},
+                                                                   {"GiB", 1ULL << 30}, {"KB", 1000},
+                                                                   {"MB", 1'000'000},   {"GB", 1'000'000'000}};
+  std::uint64_t number = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(parsed.ptr, static_cast<std::size_t>(text.data() + text.size() - parsed.ptr));
+  for (const auto& [name, bytes] : kUnits) {
+    const auto size = checked_mul(number, bytes);
+    if (parsed.ec == std::errc() && number > 0 && unit == name && size) return *size;
+  }
+  usage(fmt::format("--max-shard-size {}: expected a size such as 5GB or 500MB", text));
+}
+
+// Files of tensors in a folder of their own, and the index that says which tensor is where; it comes last.
+void write_shards(Conversion& conversion, const Value& tensors, const ConvertOptions& options, bool shows_progress) {
+  const std::string folder = options.output.substr(0, options.output.find_last_not_of('/') + 1);
+  const std::vector<Value> parts = split_tensors(tensors, parse_size(options.max_shard_size));
+  std::vector<std::pair<std::string, std::string>> files;
+  std::uint64_t total = 0;
+  make_directories(posix_fs(), folder);
+  if (!options.force && !posix_fs().list(folder).empty())
+    throw Error(Code::invalid_argument, "the folder is not empty; --force writes into it all the same",
+                {.file = folder, .record = {}, .offset = {}, .key = {}});
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::string name = safetensors_shard_name(i + 1, parts.size());
+    Plan plan = plan_tensors(conversion, parts[i], options);
+    for (const Entry& entry : parts[i].items()) files.emplace_back(entry.key.as_string(), name);
+    for (const Extent& extent : plan.extents) total += extent.is_payload ? extent.size : 0;
+    conversion.file_size += plan.file_size;
+    Target(folder + "/" + name, options.force).write(std::move(plan), shows_progress);
+  }
+  if (parts.size() == 1) return;
+  Target(folder + "/model.safetensors.index.json", options.force).write(safetensors_index(total, files));
 }
 
 enum class OutputFormat : std::uint8_t { torch, safetensors, folder };
@@ -170,17 +210,6 @@ void check_strict(const Conversion& conversion, const ConvertOptions& options, O
               {.file = input, .record = {}, .offset = {}, .key = {}});
 }
 
-// Errors name the file that cannot be converted.
-Plan make_plan(Conversion& conversion, const ConvertOptions& options, const OpenedCheckpoint& opened,
-               OutputFormat format) {
-  try {
-    const bool safetensors = format == OutputFormat::safetensors;
-    return safetensors ? plan_tensors(conversion, options) : plan_torch(conversion, options);
-  } catch (const Error& error) {
-    throw error.at({.file = opened.path, .record = {}, .offset = {}, .key = {}});
-  }
-}
-
 void report(Session& session, const ConvertOptions& options, const OpenedCheckpoint& opened,
             const Conversion& conversion, OutputFormat format) {
   if (session.json) {
@@ -206,11 +235,27 @@ void report(Session& session, const ConvertOptions& options, const OpenedCheckpo
   for (const std::string& part : conversion.left_out) out.line("  " + printable(part));
 }
 
+void write_file(Conversion& conversion, const Target& target, Plan plan, const Session& session) {
+  conversion.file_size = plan.file_size;
+  target.write(std::move(plan), session.progress());
+}
+
+// Says in an error which file cannot be converted.
+template <class Make>
+Plan plan_of(const OpenedCheckpoint& opened, Make make) {
+  try {
+    return make();
+  } catch (const Error& error) {
+    throw error.at({.file = opened.path, .record = {}, .offset = {}, .key = {}});
+  }
+}
+
 }  // namespace
 
 int run_convert(Session& session, const ConvertOptions& options) {
   const OutputFormat format = output_format(options);
-  const Target target(options.output, options.force || format == OutputFormat::folder);
+  const bool has_shards = format == OutputFormat::safetensors && options.output.ends_with('/');
+  const Target target(options.output, options.force || format == OutputFormat::folder || has_shards);
   const OpenedCheckpoint opened = open_to_look(options.input);
   Conversion conversion;
   conversion.metadata = opened.metadata;
@@ -220,15 +265,21 @@ int run_convert(Session& session, const ConvertOptions& options) {
     std::erase_if(conversion.metadata, [&](const auto& entry) { return entry.first == name; });
   }
   conversion.value = change_contents(value, options, opened.kind, conversion.left_out);
-  if (format == OutputFormat::folder) {
+  if (format == OutputFormat::safetensors) {
+    const Value tensors = flat_tensors(conversion);
+    check_strict(conversion, options, format, opened.path);
+    if (has_shards)
+      write_shards(conversion, tensors, options, session.progress());
+    else
+      write_file(conversion, target, plan_of(opened, [&] { return plan_tensors(conversion, tensors, options); }),
+                 session);
+  } else {
     prepare_for_torch(conversion, options);
     check_strict(conversion, options, format, opened.path);
-    conversion.file_size = target.write_folder(conversion.value, session.progress());
-  } else {
-    Plan plan = make_plan(conversion, options, opened, format);
-    check_strict(conversion, options, format, opened.path);
-    conversion.file_size = plan.file_size;
-    target.write(std::move(plan), session.progress());
+    if (format == OutputFormat::folder)
+      conversion.file_size = target.write_folder(conversion.value, session.progress());
+    else
+      write_file(conversion, target, plan_of(opened, [&] { return plan_pt(conversion.value); }), session);
   }
   if (!target.is_stream()) report(session, options, opened, conversion, format);
   return kGood;

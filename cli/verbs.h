@@ -113,6 +113,7 @@ struct ConvertOptions {
   std::string output;
   std::string to;  ///< "pt", "safetensors", "folder" or empty: by the name of the output
   std::vector<std::string> only;
+  std::string max_shard_size = "5GB";  ///< of a folder of safetensors files
   std::string dtype;
   std::vector<std::string> strip_prefixes;
   std::vector<std::string> renamings;  ///< OLD=NEW

@@ -24,7 +24,7 @@ class Mutator {
 
   std::string any(std::string_view target, std::string bytes) {
     if (below(4) == 0) return change_(std::move(bytes));
-    if (target == "pickle" || target == "dcp") return change_pickle(bytes);
+    if (target == "pickle" || (target == "dcp" && !bytes.starts_with("PK"))) return change_pickle(bytes);
     if (target == "plot" || target == "run_directory") return change_log(std::move(bytes));
     if (bytes.starts_with("PK\3\4")) return change_zip(bytes);
     if (bytes.size() > 512 && bytes.substr(257, 5) == "ustar") return change_tar(bytes);

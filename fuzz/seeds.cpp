@@ -5,6 +5,7 @@
 #include "support/dcp_folder.h"
 #include "support/file_parts.h"
 #include "support/pt_files.h"
+#include "support/rank_folder.h"
 #include "targets.h"
 
 namespace torchkeep::fuzz {
@@ -91,6 +92,7 @@ std::vector<std::string> metadata_files() {
   add([](auto& folder) { folder.items[0].transform = "stream.zstd/1"; });
   add([](auto& folder) { folder.values.clear(); });
   add([](auto& folder) { folder.metadata_class = "megatron.core\nMetadata"; });
+  all.push_back(testing::sample_rank_folder().files.at(std::string(kManifestName)));
   return all;
 }
 

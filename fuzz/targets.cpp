@@ -17,6 +17,7 @@
 #include "support/broken_files.h"
 #include "support/dcp_folder.h"
 #include "support/pt_files.h"
+#include "support/rank_folder.h"
 #include "tar/tar.h"
 #include "zip/zip.h"
 
@@ -62,8 +63,24 @@ std::shared_ptr<const ReadAt> as_file(std::string_view bytes) {
   return testing::as_file(std::string(bytes));
 }
 
-// The bytes are the .metadata of a folder with two honest data files.
+// The bytes are the manifest.pt of a folder whose data files are honest.
+void run_manifest(std::string_view bytes) {
+  static const testing::RankFolder honest = testing::sample_rank_folder();
+  testing::RankFolder changed = honest;
+  changed.files.erase(".metadata");
+  changed.files[std::string(kManifestName)] = bytes;
+  const auto value = attempt([&] { return open_dcp(changed.folder(), options(UnknownClasses::opaque)).value.clone(); });
+  if (value) look_at(*value);
+  try {
+    const FileCheck check = check_dcp(changed.folder(), {.limits = options().limits, .threads = 1});
+    expect(value || !check.good(), "what is good can be read");
+  } catch (const Error&) {
+  }
+}
+
+// The bytes are the .metadata of a folder with two honest data files, or a manifest.
 void run_dcp(std::string_view bytes) {
+  if (bytes.starts_with("PK")) return run_manifest(bytes);
   static const testing::DcpFolder honest = testing::sample_dcp_folder();
   testing::DcpFolder changed = honest;
   changed.metadata = std::string(bytes);

@@ -22,16 +22,15 @@ namespace torchkeep::python {
 namespace {
 
 /// Calls Python from inside the engine. Exceptions become Errors, so that the engine can collect or report them; but
-/// KeyboardInterrupt and SystemExit end what it does.
+/// KeyboardInterrupt, SystemExit and what a signal handler raises end what it does.
 template <class Work>
 auto in_python(Code fallback, Work work) {
   const nb::gil_scoped_acquire gil;
   try {
     return work();
-  } catch (nb::python_error& caught) {
-    if (caught.matches(PyExc_Exception)) throw error_from_python(caught, fallback);
-    caught.restore();
-    throw Interrupted();
+  } catch (const nb::python_error& caught) {
+    if (set_interruption(caught)) throw Interrupted();
+    throw error_from_python(caught, fallback);
   }
 }
 
@@ -326,6 +325,10 @@ class PyEngine {
   void require_saved() {
     in_turn([](const Engine& engine) { engine.require_saved(); });
   }
+  bool is_due(std::int64_t step) const { return engine().is_due(step); }
+  void save_next() {
+    in_turn([](Engine& engine) { engine.save_next(); });
+  }
   void begin_step() { engine().begin_step(); }
   void add_provenance(nb::handle entries) {
     const Value value = to_value(entries);
@@ -404,6 +407,8 @@ void bind_engine(nb::module_& module) {
       .def("finish", &PyEngine::finish, nb::arg("complete"))
       .def("save_last", &PyEngine::save_last)
       .def("require_saved", &PyEngine::require_saved)
+      .def("is_due", &PyEngine::is_due, nb::arg("step"))
+      .def("save_next", &PyEngine::save_next)
       .def("begin_step", &PyEngine::begin_step)
       .def("add_provenance", &PyEngine::add_provenance)
       .def("on_provenance", &PyEngine::on_provenance)

@@ -97,6 +97,13 @@ Error error_from_python(const nb::python_error& caught, Code fallback) {
                                                         : std::make_exception_ptr(nb::python_error(caught)));
 }
 
+bool set_interruption(const nb::python_error& caught) {
+  const nb::object raised = nb::module_::import_("torchkeep._errors").attr("interruption")(caught.value());
+  if (raised.is_none()) return false;
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(raised.ptr())), raised.ptr());
+  return true;
+}
+
 void register_errors() {
   nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
     try {

@@ -17,6 +17,10 @@ void set_python_error(const Error& error);
 /// type's name. The exception itself is its cause.
 Error error_from_python(const nb::python_error& caught, Code fallback);
 
+/// True when a caught exception is no failure of the code that it came out of: KeyboardInterrupt and SystemExit, and
+/// what a signal handler raised in the middle of it. Then that is the Python exception that is set.
+bool set_interruption(const nb::python_error& caught);
+
 /// Makes errors of the core Python exceptions from now on.
 void register_errors();
 

@@ -12,5 +12,6 @@ void bind_files(nb::module_& module);
 void bind_directory(nb::module_& module);
 void bind_sampler(nb::module_& module);
 void bind_engine(nb::module_& module);
+void bind_ranks(nb::module_& module);
 
 }  // namespace torchkeep::python

@@ -56,8 +56,8 @@ class Builder {
     } catch (const Error& error) {
       throw error.at({.file = {}, .record = {}, .offset = {}, .key = place()});
     } catch (const nb::python_error& error) {
-      const bool is_about_the_file = error.matches(PyExc_Exception) && !leaves_.is_users_error();
-      if (!is_about_the_file) throw;
+      if (leaves_.is_users_error()) throw;
+      if (set_interruption(error)) throw nb::python_error();
       const Code code = error.matches(PyExc_MemoryError) ? Code::refused : Code::unsupported;
       throw error_from_python(error, code).at({.file = {}, .record = {}, .offset = {}, .key = place()});
     }

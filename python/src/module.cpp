@@ -12,4 +12,5 @@ NB_MODULE(_core, module) {
   bind_directory(module);
   bind_sampler(module);
   bind_engine(module);
+  bind_ranks(module);
 }

@@ -118,6 +118,29 @@ def test_options_added_since_are_what_the_optimizer_makes_of_them(tmp_path):
     assert any("has no careful; True of this program is used" in message for message in told)
 
 
+class Private(torch.optim.SGD):
+    """Options of the program that are in no state dict: they begin with "_"."""
+
+    def __init__(self, parameters, **options):
+        super().__init__(parameters, **options)
+        for group in self.param_groups:
+            group["_kind"] = type(self)
+
+    def state_dict(self):
+        state = super().state_dict()
+        for group in state["param_groups"]:
+            group.pop("_kind")
+        return state
+
+
+def test_options_that_an_optimizer_does_not_show_are_the_programs(tmp_path):
+    model = net()
+    saved(tmp_path, model=model, optimizer=Private(model.parameters(), lr=0.1))
+    other = Private(model.parameters(), lr=0.1)
+    assert resumed(tmp_path, role="reader", model=model, optimizer=other) == []
+    assert other.param_groups[0]["_kind"] is Private
+
+
 class InTwo:
     """An optimizer without 'param_groups' in its state dict, by methods of its own."""
 

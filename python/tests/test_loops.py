@@ -3,6 +3,7 @@
 what cannot be is said."""
 import itertools
 import random
+import threading
 
 import numpy
 import pytest
@@ -284,3 +285,39 @@ def test_gradients_that_cross_a_finish_step_and_are_not_saved_are_said_once(tmp_
 def test_gradients_that_are_dropped_before_they_are_used_again_are_no_state(tmp_path):
     assert accumulate(tmp_path / "a", 1, lambda step: True) == []
     assert accumulate(tmp_path / "b", 2, lambda step: True) == []  # a step was skipped, as GradScaler does
+
+
+def test_the_gradients_of_an_optimizer_that_steps_in_another_thread_are_not_touched(tmp_path):
+    class Guarded(nn.Parameter):
+        """Knows the threads that looked at its gradient, which PyTorch sets without the GIL."""
+
+        readers = set()
+
+        @property
+        def grad(self):
+            self.readers.add(threading.get_ident())
+            return torch.Tensor.grad.__get__(self)
+
+        @grad.setter
+        def grad(self, value):
+            torch.Tensor.grad.__set__(self, value)
+
+    model = nn.Module()
+    model.weight = Guarded(torch.ones(3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def learn():
+        model.weight.sum().backward()
+        optimizer.step()
+        model.weight.sum().backward()  # and another step to come
+
+    with torchkeep.Run(tmp_path, durable=False, signals=False, on_event=lambda event: None) as run:
+        run.track(model=model, optimizer=optimizer)
+        run.resume()
+        run.finish_step()
+        learner = threading.Thread(target=learn)
+        learner.start()
+        learner.join()
+        for _ in range(2):
+            run.finish_step()
+    assert threading.get_ident() not in Guarded.readers and Guarded.readers

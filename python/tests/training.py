@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A small training whose every step depends on all of its state: used whole, cut in two, and killed."""
+import itertools
+import os
 import random
 import signal
 import sys
 
 import numpy
 import torch
+from watched import run_with
 
 import torchkeep
 
@@ -111,10 +114,22 @@ def everything(directory, name="last"):
     return checkpoint
 
 
-if __name__ == "__main__":  # DIRECTORY TOTAL: the program that tests kill
+def die_before_write(number):
+    """For a run's `before_write`: SIGKILL in front of so many-th write of the process."""
+    writes = itertools.count(1)
+
+    def before_write(_offset):
+        if next(writes) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return before_write
+
+
+if __name__ == "__main__":  # DIRECTORY TOTAL [the write in front of which it dies]: the program that tests kill
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
-    with torchkeep.Run(sys.argv[1], save_every=2, durable=False) as run:
+    before_write = die_before_write(int(sys.argv[3])) if len(sys.argv) > 3 else None
+    with run_with(before_write, sys.argv[1], save_every=2, durable=False) as run:
         training = Training(scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 3))
         run.track(**training.objects())
         for step in run.steps(int(sys.argv[2])):

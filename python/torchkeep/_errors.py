@@ -3,6 +3,8 @@
 already catch around torch.load."""
 import pickle
 
+_VARARGS = 4  # inspect.CO_VARARGS; that module takes long to import
+
 
 def printable(text):
     """The text without lone surrogates, which no stream can write: those that stand for bytes of a path become "\\xNN",
@@ -78,3 +80,31 @@ def make(code, message, file, record, offset, key, errno, text):
     if errno and isinstance(error, OSError):
         error.errno = errno
     return error
+
+
+def interruption(error):
+    """The exception that ended a call and is no failure of it: KeyboardInterrupt and the like, or what a signal handler
+    raised in the middle, also where the call made another one from that. None: the call failed."""
+    if not isinstance(error, Exception):
+        return error
+    while error is not None and not _is_of_a_handler(error.__traceback__):
+        error = error.__cause__
+    return error
+
+
+def _is_of_a_handler(trace):
+    """Whether it leads through a signal handler: a function that is given a number and the frame which it interrupts."""
+    while trace is not None:
+        given = list(_arguments(trace.tb_frame))
+        interrupted = trace.tb_frame.f_back
+        if any(isinstance(number, int) and frame is interrupted is not None for number, frame in zip(given, given[1:])):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _arguments(frame):
+    code = frame.f_code
+    count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & _VARARGS)
+    for value in map(frame.f_locals.get, code.co_varnames[:count]):
+        yield from value if isinstance(value, tuple) else (value,)

@@ -2,14 +2,15 @@
 """save and load: torch.save and torch.load(weights_only=True) with torchkeep's guarantees."""
 import os
 
-from . import _core
+from . import _core, _sharded
 from ._errors import InvalidArgumentError, RefusedError
 from ._stand_in import stand_in
 from ._progress import bar
 from ._streams import Writer, is_path, name_of, source
 
 
-def save(obj, path, *, default=None, numpy="plain", opaque="refuse", durable=True, read_back=False, progress=False):
+def save(obj, path, *, default=None, numpy="plain", opaque="refuse", durable=True, read_back=False, progress=False,
+         group=None):
     """Saves plain data and tensors to a file that torch.load(path, weights_only=True) opens.
 
     The file appears whole or not at all: `path` holds the old file or the complete new one, also after a crash, a full
@@ -30,12 +31,18 @@ def save(obj, path, *, default=None, numpy="plain", opaque="refuse", durable=Tru
         durable: wait until the file and its name are on the disk.
         read_back: read the file and check every checksum before its name leads to it.
         progress: show a bar on stderr (or in the notebook); or a function of (bytes done, bytes in all).
+        group: a process group of torch.distributed, whose ranks all make this call: `path` becomes a folder, which
+            dcp.load reads and to which every rank writes the parts of DTensors that it holds (docs/distributed.md). All
+            else in `obj` must be the same on every rank. The folder appears whole or not at all, and must not exist.
     """
     if numpy not in ("plain", "tensors"):
         raise InvalidArgumentError(f'numpy: expected "plain" or "tensors", found {numpy!r}')
     if opaque not in ("refuse", "drop", "keep"):
         raise InvalidArgumentError(f'opaque: expected "refuse", "drop" or "keep", found {opaque!r}')
     replace = stand_in(numpy == "tensors", default, opaque)
+    if group is not None:
+        _sharded.save(obj, path, group, durable, replace)
+        return
     if not is_path(path) and hasattr(path, "write"):
         writer = Writer(path)
         with bar(progress, "saving", path) as move:
@@ -50,7 +57,7 @@ _UNKNOWN_CLASSES = ("opaque", "refuse")
 
 
 def load(path, map_location=None, *, only=None, drop_objects=False, unknown_classes="opaque", mmap=False, verify=True,
-         weights_only=True, progress=False):
+         weights_only=True, progress=False, like=None, group=None):
     """Loads what torch.save or torchkeep saved: the same objects as torch.load(path, weights_only=True), and what that
     refuses as data.
 
@@ -72,6 +79,10 @@ def load(path, map_location=None, *, only=None, drop_objects=False, unknown_clas
         verify: check the checksums.
         weights_only: only True, there is no other way.
         progress: as in save().
+        like, group: a state like the one that is wanted, and a process group whose ranks all make this call: `path` is a
+            folder that a group of any size saved. Where `like` has a DTensor there is one of the same placement, with
+            this rank's part; the others are whole. The other arguments have no effect then. What does not fit, or is
+            damaged for any rank, is an error on all of them.
 
     Raises:
         torchkeep.Error: its `code` says why (not_found, corrupt, refused, unsupported, io).
@@ -79,6 +90,8 @@ def load(path, map_location=None, *, only=None, drop_objects=False, unknown_clas
     if not weights_only:
         raise InvalidArgumentError("torchkeep.load never executes what a file says, so weights_only=False is not "
                                    "possible; use torch.load for a file that you trust")
+    if group is not None:
+        return _sharded.load(path, like, group)
     if unknown_classes not in _UNKNOWN_CLASSES:
         raise InvalidArgumentError(f"unknown_classes: expected one of {_UNKNOWN_CLASSES}, found {unknown_classes!r}")
     is_one = isinstance(only, str)

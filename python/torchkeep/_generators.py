@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Random generators: PyTorch's, NumPy's and Python's."""
+import hashlib
 import random
+import struct
 import sys
 
 from ._adapter import Adapter, Plan, describe, mismatch, torch_module
@@ -36,12 +38,23 @@ def checked_generator_state(state, generator):
 
 
 class Generators(Adapter):
-    """The default generators: torch's (CPU and every CUDA device), Python's, and NumPy's where it was imported."""
+    """The default generators: torch's (CPU and every CUDA device), Python's, and NumPy's where it was imported. Under
+    several ranks those of every rank: rank 0's at the top, the others' under "ranks", by rank."""
 
-    def __init__(self, any_devices=False):
+    def __init__(self, any_devices=False, ranks=None, warn=None):
         self.any_devices = any_devices
+        self.ranks = ranks
+        self.warn = warn
 
     def capture(self):
+        state = self.own()
+        if self.ranks is not None:
+            state["world"] = self.ranks.world
+            state["ranks"] = self.ranks.gather()
+        return state
+
+    def own(self):
+        """Those of this process."""
         state = {}
         torch = torch_module()
         if torch is not None:
@@ -58,6 +71,37 @@ class Generators(Adapter):
         torch = torch_module()
         if not isinstance(state, dict) or (torch is not None and "torch" not in state):
             raise mismatch("expected the states of the random generators")
+        own = self._of_this_rank(state)
+        return self._seeded_anew(state) if own is None else self._prepare_own(own)
+
+    def _of_this_rank(self, state):
+        """Nothing where the checkpoint has none for this rank among as many."""
+        rank, world = (self.ranks.rank, self.ranks.world) if self.ranks is not None else (0, 1)
+        if state.get("world", 1) != world:
+            return None
+        return state if rank == 0 else state.get("ranks", {}).get(rank)
+
+    def _seeded_anew(self, state):
+        rank, world = (self.ranks.rank, self.ranks.world) if self.ranks is not None else (0, 1)
+        torch = torch_module()
+        of = bytes(state["torch"].numpy()) if torch is not None else repr(state.get("python")).encode()
+        seed = int.from_bytes(hashlib.sha256(of + struct.pack("<QQ", rank, world)).digest()[:7], "little")
+
+        def change():
+            random.seed(seed)
+            numpy = sys.modules.get("numpy")
+            if numpy is not None:
+                numpy.random.seed(seed % 2**32)
+            if torch is not None:
+                torch.manual_seed(seed)
+            if self.warn is not None:
+                self.warn(f"the random generators of rank {rank} are seeded anew, from the checkpoint and the rank: it has "
+                          f"none for rank {rank} of {world} (it was saved by {state.get('world', 1)})")
+
+        return Plan(change)
+
+    def _prepare_own(self, state):
+        torch = torch_module()
         cuda = state.get("cuda", [])
         devices = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
         if len(cuda) != devices and not self.any_devices:

@@ -173,8 +173,9 @@ class Optimizer(Adapter):
         self._take_types(own["param_groups"])
         said = self._overridden(own["param_groups"])
         groups = [dict(group) for group in self.optimizer.param_groups]
+        shown = self.optimizer.state_dict()["param_groups"]
         load(self.optimizer, {**own, "state": _as_they_are(own["state"])} if as_it_is else own)
-        said += self._fill_groups(groups, own["param_groups"])
+        said += self._fill_groups(groups, shown, own["param_groups"])
         self._put_right(own)
         for message in matching.said + said:
             self.context.warn(f"'{self.name}': {message}")
@@ -219,13 +220,14 @@ class Optimizer(Adapter):
         return [{key: number(group.get("initial_lr", group[key]) if key == "lr" else group[key]) for key in defaults
                  if key in group and key != "params" and is_simple(group[key])} for group in self.optimizer.param_groups]
 
-    def _fill_groups(self, before, saved):
-        """Options that the file's groups lack and __setstate__ did not fill in."""
+    def _fill_groups(self, before, shown, saved):
+        """Options that the file's groups lack and __setstate__ did not fill in. Those that its own state_dict() does not
+        show either are the program's, and no file has them."""
         said = []
         for g, (old, group) in enumerate(zip(before, self.optimizer.param_groups)):
             for key in [key for key in old if key not in group]:
                 group[key] = old[key]
-                if key not in _OPTIONAL and key not in saved[g]:
+                if key not in _OPTIONAL and key in shown[g] and key not in saved[g]:
                     said.append(f"group {g} of the checkpoint has no {key}; {old[key]!r} of this program is used")
         return said
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A training run in one directory: everything that decides the next step is saved in time, and found again."""
+import contextlib
 import dataclasses
 import logging
 import os
@@ -16,6 +17,7 @@ from ._adapter import outside
 from ._errors import InvalidArgumentError
 from ._gate import Gates
 from ._generators import Generators
+from ._ranks import NEVER, Ranks, SaveClock, default_group, refuse_collectives
 from ._reminders import OptimizerWatch, is_scheduled, moves, tracked_tensors
 from ._signals import StopSignals
 from ._values import Value, Values
@@ -112,7 +114,8 @@ class Run:
         keep_best, best_metric, best: keep so many with the best value of this metric; best is "min" or "max". Only steps
             that are saved count: see save_on_best.
         resume: "if_any", "required" (no checkpoint is an error) or "never" (a checkpoint is an error).
-        role: "writer", or "reader": resumes and never writes, for the other ranks of a job.
+        role: "writer", or "reader": resumes and never writes. None: where torch.distributed is initialized with several
+            ranks, all of them open the run, rank 0 writes, and all resume, save and stop together; else "writer".
         may_be_missing: names that a checkpoint may lack because they are tracked only since.
         any_devices: resume with another number of CUDA devices too: those on both sides get their generators back.
         rng: save Python's, NumPy's and torch's random generators.
@@ -127,6 +130,7 @@ class Run:
             memory that this process may use (the machine's, or its cgroup's).
         lock: "required", or "if_available": on a file system without locks (some network and user-space ones) write too;
             nothing keeps a second process from writing there at the same time then.
+        peer_timeout: seconds that ranks wait for each other, before a resume is an error and a save is given up.
         proof: how a save in the background proves that what it wrote is the state at finish_step(). "hash": by a hash
             of the memory that it reads while the training goes on, taken in finish_step(); whatever writes there, a
             checkpoint is that state byte for byte, or is taken again. "counters": by PyTorch's version counters, which
@@ -140,10 +144,19 @@ class Run:
     """
 
     def __init__(self, directory, *, save_every=0, save_seconds=0.0, save_on_best=False, keep_last=3, keep_every=0,
-                 keep_best=0, best_metric="", best="min", resume="if_any", role="writer", may_be_missing=(),
+                 keep_best=0, best_metric="", best="min", resume="if_any", role=None, may_be_missing=(),
                  any_devices=False, rng=True, gradients=False, signals=True, durable=True, read_back=True,
                  stop_after_failures=5, verify_first=False, background=True, staging_limit=None, lock="required",
-                 proof="hash", on_event=None):
+                 proof="hash", peer_timeout=1800.0, on_event=None):
+        group = default_group() if role is None else None
+        self._clock = SaveClock(save_every, save_seconds) if group is not None else None
+        if group is not None:
+            role = "writer" if group.get_rank() == 0 else "reader"
+            save_seconds = 0.0 if save_every else NEVER
+            if save_on_best:
+                raise InvalidArgumentError("save_on_best saves at steps that only one rank knows of, which would be without "
+                                           "the generators of the other ranks: use save_every and keep_best")
+        role = "writer" if role is None else role
         options = {"save_every": save_every, "save_seconds": float(save_seconds),
                    "save_on_best": save_on_best, "keep_last": keep_last,
                    "keep_every": keep_every, "keep_best": keep_best, "best_metric": best_metric, "best": best,
@@ -157,7 +170,10 @@ class Run:
             if options[name] not in choices:
                 raise InvalidArgumentError(f"expected {name} to be one of {', '.join(choices)}; found {options[name]!r}")
         self.directory = os.fsdecode(directory)
-        self._engine = _core.Engine(self.directory, options, _reporter(on_event))
+        self._ranks = Ranks(group, float(peer_timeout)) if group is not None else None
+        with self._or_none():
+            self._engine = _core.Engine(self.directory, options, _reporter(on_event))
+        self._things = {}  # what is tracked, by name
         self._options = options
         self._context = _state.Context(self._engine_warn())
         self._modules = self._context.modules  # [(tracked name, module)]
@@ -171,10 +187,10 @@ class Run:
         self._total = None  # of steps()
         self._turn = None  # of the loop over steps(): "begun", then "ended" by finish_step()
         self._watch = OptimizerWatch(self._adapters, self._modules)
-        self._signals = StopSignals(self._engine.request_stop) if signals else None
+        self._signals = StopSignals(self._stopper()) if signals else None
         self._gates = Gates(self._before_step())
         self._closer = weakref.finalize(self, _close, self._engine, self._signals, self._watch, self._gates,
-                                        threading.get_ident())
+                                        self._ranks, threading.get_ident())
 
     # ---- tracking
 
@@ -196,6 +212,7 @@ class Run:
             gated = self._gates.add(name, thing) if self._options["role"] == "writer" else None
             self._engine.track(name, adapter, thing is not None, gated)
             self._adapters[name] = adapter
+            self._things[name] = thing
             if isinstance(adapter, Value):
                 self._values._add(name, adapter)
 
@@ -248,7 +265,7 @@ class Run:
                 self._engine.warn(message)
         tracked = _state.recorded(self._adapters)
         self._engine.on_provenance(lambda provenance: self._context.note({}, provenance))
-        step = self._engine.resume()
+        step = self._resume() if self._ranks is None else self._resume_together()
         # What the checkpoint overrides stays what the run was asked for.
         kept = {name: {**own, **{key: value for key, value in self._context.recorded.get(name, {}).items()
                                  if key == "hyperparameters"}} for name, own in tracked.items()}
@@ -259,13 +276,75 @@ class Run:
             self._watch.open()
         return step
 
+    def _resume(self):
+        return self._engine.resume()
+
+    def _resume_together(self):
+        """All ranks from one checkpoint, or an error on all of them."""
+        with self._or_none():
+            refuse_collectives(self._things)
+            step = self._engine.resume()
+        saved = self._engine.saved
+        self._ranks.agree(saved, "" if saved is None else _core.find_checkpoint(self.directory, str(saved), None, "min"))
+        self._ranks.watch(step)
+        return step
+
+    @contextlib.contextmanager
+    def _or_none(self):
+        """What a rank cannot do, none does: the others get its error instead of waiting for it."""
+        try:
+            yield
+        except BaseException as error:
+            if self._ranks is not None:
+                self._ranks.disagree(error)
+                self._ranks.close()
+            raise
+
+    def _stopper(self):
+        """What a signal calls: with several ranks, all of them stop at one step."""
+        return self._engine.request_stop if self._ranks is None else self._ranks.wish_to_stop
+
+    def _meet(self, number, is_last):
+        """Before a step is noted as done: whether all ranks save at it."""
+        for message in self._ranks.messages():
+            self._engine.warn(message)
+        if self._ranks.leads and self._clock.is_due():
+            self._ranks.wish_to_save("save_seconds")
+        meeting = self._ranks.reached(number)
+        if meeting is not None and meeting[0] == "stop":
+            self._engine.warn(f"all ranks stop at step {number}: {meeting[1]}")
+            self._engine.request_stop(0)
+        elif meeting is not None:
+            self._engine.save_next()
+        saves = is_last or meeting is not None or self._engine.is_due(number)
+        if saves:
+            self._clock.saved()
+        return saves
+
+    @contextlib.contextmanager
+    def _gathered(self, step):
+        """While rank 0 saves this step, it gets the generators of all ranks; None: no step is saved."""
+        if self._ranks is None or step is None or not self._options["rng"]:
+            yield
+            return
+        self._ranks.offer(step, None if self._ranks.leads else Generators().own())
+        try:
+            yield
+        finally:
+            self._ranks.withdraw()
+
+    def is_due(self, step):
+        """Whether finish_step(step) saves by save_every (or save_seconds, in one process): on every rank alike, for those
+        who gather a state that every rank must be asked for."""
+        return self._engine.is_due(step)
+
     def _track_generators_and_gradients(self):
         # The generators come last: nothing that restores may draw after them.
         if self._options["gradients"]:
             gradients = _state.Gradients(self._modules)
             self._engine.track("gradients", gradients, False, None)
         if self._options["rng"]:
-            generators = Generators(self._options["any_devices"])
+            generators = Generators(self._options["any_devices"], self._ranks, self._engine_warn())
             self._engine.track("rng", generators, True, None)
 
     # ---- the loop
@@ -305,8 +384,11 @@ class Run:
             self._accumulation.finish({name: one.optimizer for name, one in self._adapters.items()
                                        if isinstance(one, _state.Optimizer)})
         number = before + 1 if step is None else step
+        is_last = self._turn is not None and number >= self._total
+        saves = self._ranks is not None and self._meet(number, is_last)
         try:
-            self._engine.finish_step(number, plain, self._turn is not None and number >= self._total)
+            with self._gathered(number if saves else None):
+                self._engine.finish_step(number, plain, is_last)
         finally:
             if self._engine.step > before:
                 self._stepped = True
@@ -316,7 +398,8 @@ class Run:
         """Saves the state after the last finished step and waits for it; True when it is saved, now or before: the
         checkpoint of a step is never written anew. False when that failed (an event says why), in the middle of a step
         (then its finish_step() saves), and for a reader."""
-        return self._engine.save_now()
+        with self._gathered(self._engine.step):
+            return self._engine.save_now()
 
     def wait(self):
         """Returns when no save is under way. Not to be called in the middle of a step."""
@@ -330,12 +413,13 @@ class Run:
     def finish(self):
         """Saves the last state, unless that is done, and notes that training is over: unless a stop was asked for before
         the last step of steps(). In the middle of a step nothing is saved, and a warning says so."""
-        self._engine.finish(self._is_complete)
+        with self._gathered(self._engine.step):
+            self._engine.finish(self._is_complete)
 
     def request_stop(self):
         """Makes the next finish_step() save and end the loop, as SIGTERM does."""
         self._engine.step  # raises on a closed run
-        self._engine.request_stop(0)
+        self._stopper()(0)
 
     @property
     def step(self):
@@ -392,7 +476,8 @@ class Run:
             self.finish()
         elif self._stepped:
             if not self._engine.stopping:
-                self._engine.save_last()
+                with self._gathered(self._engine.step):
+                    self._engine.save_last()
         elif self._total is None:  # a loop of the program's own that had nothing left to do
             self._idle = self._engine.step > 0 and not self._engine.stop_requested
         self._engine.require_saved()
@@ -445,7 +530,7 @@ def _named(arguments):
     raise InvalidArgumentError(f"track() takes objects by their names in the checkpoint: write run.track({names})")
 
 
-def _close(engine, signals, watch, gates, thread):
+def _close(engine, signals, watch, gates, ranks, thread):
     """For close(), for a run that is no longer held, and for the end of the program."""
     watch.close()
     gates.remove()
@@ -456,6 +541,8 @@ def _close(engine, signals, watch, gates, thread):
         try:
             engine.close()
         finally:
+            if ranks is not None:
+                ranks.close()
             if signals is not None:
                 signals.close()
 

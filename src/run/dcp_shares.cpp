@@ -1,9 +1,49 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "dcp_shares.h"
 
+#include <algorithm>
+#include <fmt/format.h>
+
+#include <torchkeep/base/crc32.h>
 #include <torchkeep/files/publish.h>
 
 namespace torchkeep {
+namespace {
+
+/// CRC-32 of a range of a file.
+std::uint32_t crc_of(const ReadAt& file, std::uint64_t offset, std::uint64_t size) {
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+  std::vector<std::byte> memory(static_cast<std::size_t>(std::min(size, kPiece)));
+  std::uint32_t crc = 0;
+  while (size > 0) {
+    const std::span<std::byte> piece(memory.data(), static_cast<std::size_t>(std::min(size, kPiece)));
+    file.read_at(offset, piece);
+    crc = crc32(piece, crc);
+    offset += piece.size();
+    size -= piece.size();
+  }
+  return crc;
+}
+
+/// Reads a rank's file and compares each chunk and the tail with what was written.
+void read_back(const ReadAt& file, const RankList& list) {
+  const auto require = [&](std::uint32_t found, std::uint32_t expected, std::uint64_t offset, std::string_view name) {
+    if (found == expected) return;
+    throw Error(Code::corrupt,
+                fmt::format("read back after it was written, CRC-32 is {:08x}, expected {:08x}", found, expected),
+                {.file = file.name(), .record = {}, .offset = offset, .key = std::string(name)});
+  };
+  for (ChunkCursor chunk(list.tensors, list.chunks.tensor, list.chunks.boxes); !chunk.at_end(); chunk.next()) {
+    const std::uint64_t offset = list.chunks.offset[chunk.chunk()];
+    const auto count = static_cast<std::uint64_t>(element_count(chunk.box().size).value_or(0));
+    const std::uint64_t size = count * itemsize(list.tensors.dtype(chunk.tensor()));
+    require(crc_of(file, offset, size), list.chunks.crc[chunk.chunk()], offset, list.tensors.name(chunk.tensor()));
+  }
+  const FileTail& tail = list.file;
+  require(crc_of(file, tail.begin, tail.size - tail.begin), tail.crc, tail.begin, {});
+}
+
+}  // namespace
 
 DcpShares::DcpShares(Fs& fs, std::size_t rank, std::size_t world, FolderOptions options)
     : fs_(fs), rank_(rank), world_(world), options_(std::move(options)) {
@@ -17,7 +57,11 @@ RankOfSave DcpShares::of(const CheckpointId& checkpoint) const {
 
 std::string DcpShares::write_share(const std::string& folder, const CheckpointId& checkpoint) {
   RankFile file = plan_rank_file(*state, of(checkpoint));
-  save_rank_file(file, folder, options_.save);
+  SaveOptions options = options_.save;
+  options.read_back = false;  // it is no file of save(), and read back as what it is
+  save_rank_file(file, folder, options);
+  const std::string& name = file.list.file.name;
+  if (options_.save.read_back && !name.empty()) read_back(*fs_.open_read(folder + "/" + name), file.list);
   return to_bytes(file.list);
 }
 

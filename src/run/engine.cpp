@@ -172,6 +172,12 @@ bool Engine::save_now() {
 void Engine::gate(std::string_view name) {
   impl_->call([&] { impl_->gate(name); });
 }
+bool Engine::is_due(std::int64_t step) const {
+  return impl_->is_due(step);
+}
+void Engine::save_next() noexcept {
+  impl_->take_again = impl_->writes();
+}
 void Engine::begin_step() noexcept {
   impl_->moved = impl_->resumed;
 }

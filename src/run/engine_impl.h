@@ -17,7 +17,6 @@
 #include <utility>
 #include <vector>
 
-#include <torchkeep/files/lock.h>
 #include <torchkeep/run/checkpoint_store.h>
 #include <torchkeep/run/engine.h>
 
@@ -26,6 +25,7 @@
 #include "recover.h"
 #include "restore.h"
 #include "retain.h"
+#include "run_lock.h"
 #include "save_log.h"
 #include "saver.h"
 
@@ -41,7 +41,7 @@ struct Engine::Impl {
   Fs& fs;
   std::string directory;  ///< the same as `given`, wherever the process goes
   pid_t owner;            ///< the process that may write; a forked child may not
-  std::unique_ptr<Lock> lock;
+  std::unique_ptr<RunLock> lock;
   MetricsLog log;
   SaveLog save_log;
   CheckpointStore store;

@@ -19,8 +19,8 @@ void Engine::Impl::open() {
   require_folder(given);
   if (!writes()) return;
   make_directories(fs, directory);
-  lock = std::make_unique<Lock>(
-      fs, path_of(names::kLock),
+  lock = std::make_unique<RunLock>(
+      fs, directory,
       LockRules{.locking = options.lock,
                 .if_busy = "open the run with " + spelled(options, "role", "Role::reader") + " to read it",
                 .if_unsupported = "set " + spelled(options, "lock", "Locking::if_available")});

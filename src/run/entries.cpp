@@ -14,8 +14,9 @@ namespace {
 
 /// A name of a run that the store of its checkpoints does not know.
 bool is_other_name(std::string_view name) {
-  return name == names::kLock || std::find(kLogs.begin(), kLogs.end(), name) != kLogs.end() ||
-         names::parse_finished(name) || is_temporary_name(name);
+  return name == names::kLock || name == names::kOtherLock ||
+         std::find(kLogs.begin(), kLogs.end(), name) != kLogs.end() || names::parse_finished(name) ||
+         is_temporary_name(name);
 }
 
 }  // namespace

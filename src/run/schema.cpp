@@ -99,7 +99,7 @@ std::optional<Json> parse_line(std::string_view line) {
   if (!json.is_object()) return std::nullopt;
   const auto step = json.find(kStep);
   if (step == json.end() || !step->is_number_integer()) return std::nullopt;
-  // Beyond what a step can be it would be taken for another.
+  // A number that no step can be would be taken for another.
   constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
   if (step->is_number_unsigned() && step->get<std::uint64_t>() > kMost) return std::nullopt;
   return json;

@@ -10,22 +10,22 @@
 #include <fmt/ranges.h>
 
 #include <torchkeep/checkpoint/checkpoint.h>
-#include <torchkeep/files/lock.h>
 #include <torchkeep/run/names.h>
 #include <torchkeep/run/tidy.h>
 
 #include "places.h"
 #include "retain.h"
+#include "run_lock.h"
 
 namespace torchkeep {
 namespace {
 
-std::unique_ptr<Lock> lock_run(Fs& fs, const std::string& directory, const RemovalOptions& options) {
+std::unique_ptr<RunLock> lock_run(Fs& fs, const std::string& directory, const RemovalOptions& options) {
   if (options.dry_run) return nullptr;
-  return std::make_unique<Lock>(fs, in_directory(directory, names::kLock),
-                                LockRules{.locking = options.locking,
-                                          .if_busy = "try again when that run has ended",
-                                          .if_unsupported = options.if_unsupported});
+  return std::make_unique<RunLock>(fs, directory,
+                                   LockRules{.locking = options.locking,
+                                             .if_busy = "try again when that run has ended",
+                                             .if_unsupported = options.if_unsupported});
 }
 
 std::vector<StoredEntry> list_entries(const CheckpointStore& store) {

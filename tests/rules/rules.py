@@ -40,6 +40,9 @@ DURABILITY_CALL = re.compile(
     r"(?:renameat2?|rename|fsync|fdatasync|syncfs|sync_file_range|unlinkat|unlink|rmdir))\s*\(")
 # The seam: where these calls are declared as members, and where they are made.
 SEAM = ("src/files/include/torchkeep/files/fs.h", "src/files/posix_fs.cpp", "python/src/watched_fs.h", "python/src/source.cpp")
+# Who knows how a checkpoint of a run is called, and renames it.
+CHECKPOINT_PATH_HOMES = ("src/run/checkpoint_store.cpp", "src/run/pt_file_kind.cpp", "src/run/names.cpp",
+                         "src/run/include/torchkeep/run/names.h")
 # What opens a file by its name. A file outside a run may stand under any name of it, as a link, pipe or folder: src/files
 # opens without following or waiting, and looks at what it opened.
 OPENING_CALL = re.compile(r"(?<![\w.>:])(::(?:open|openat|openat2|creat)|(?:::|std::)?(?:fopen|freopen)|std::[io]?fstream)\b")
@@ -48,9 +51,6 @@ OPENING_HOMES = ("src/files/posix_fs.cpp", "src/files/posix_lock.cpp", "src/file
 # Of those, what may create or write to a file, up to the end of the statement.
 CREATING_OPEN = re.compile(r"::open\([^;]*(?:O_CREAT|O_WRONLY|O_RDWR)[^;]*;")
 CHECKED_FLAGS = re.compile(r"\b(?:kOwnFile|O_EXCL|O_NOFOLLOW)\b")
-# Who knows how a checkpoint of a run is called, and renames it.
-CHECKPOINT_PATH_HOMES = ("src/run/checkpoint_store.cpp", "src/run/pt_file_kind.cpp", "src/run/names.cpp",
-                         "src/run/include/torchkeep/run/names.h")
 # Arithmetic on the address of a storage: what leads to an element without a checked extent.
 STORAGE_ADDRESS = re.compile(r"\b(\w*(?:storage|live)\w*(?:\(\))?\s*(?:->|\.)\s*(?:data|writable)\(\))\s*[+\[]")
 # Tensor::memory() and its sisters; and a run's snapshot, which compares whole storages with themselves.
@@ -130,6 +130,19 @@ def check_durability_calls(tree):
     return bad
 
 
+def check_checkpoint_paths(tree):
+    """In src/run only the store of checkpoints, its kinds and the names themselves know how a checkpoint is called."""
+    pattern = re.compile(r"\bnames::(checkpoint|parse_checkpoint|pin|parse_pin|broken|parse_broken|doomed|parse_doomed)\(|"
+                         r"\b(?:fs_?|fs\(\))\s*\.\s*rename\(")
+    bad = []
+    for path, text in cpp_files(tree, "src/run/").items():
+        if path not in CHECKPOINT_PATH_HOMES:
+            code = without_comments_and_strings(text)
+            bad += [f"{at(path, code, match)}: {match.group().rstrip('(')} belongs into the store of checkpoints"
+                    for match in pattern.finditer(code)]
+    return bad
+
+
 def check_openings(tree):
     """Only src/files opens by name, and it writes to nothing that it did not make or look at without following links."""
     bad = []
@@ -143,19 +156,6 @@ def check_openings(tree):
         else:
             bad += [f"{at(path, code, match)}: {match.group(1)} opens whatever stands under a name; use Fs"
                     for match in OPENING_CALL.finditer(code)]
-    return bad
-
-
-def check_checkpoint_paths(tree):
-    """In src/run only the store of checkpoints, its kinds and the names themselves know how a checkpoint is called."""
-    pattern = re.compile(r"\bnames::(checkpoint|parse_checkpoint|pin|parse_pin|broken|parse_broken|doomed|parse_doomed)\(|"
-                         r"\b(?:fs_?|fs\(\))\s*\.\s*rename\(")
-    bad = []
-    for path, text in cpp_files(tree, "src/run/").items():
-        if path not in CHECKPOINT_PATH_HOMES:
-            code = without_comments_and_strings(text)
-            bad += [f"{at(path, code, match)}: {match.group().rstrip('(')} belongs into the store of checkpoints"
-                    for match in pattern.finditer(code)]
     return bad
 
 

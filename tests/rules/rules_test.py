@@ -34,11 +34,11 @@ class TheTree(unittest.TestCase):
     def test_only_files_renames_and_syncs(self):
         self.holds(rules.check_durability_calls)
 
-    def test_files_are_opened_by_name_through_the_checked_way_only(self):
-        self.holds(rules.check_openings)
-
     def test_only_the_store_knows_the_paths_of_checkpoints(self):
         self.holds(rules.check_checkpoint_paths)
+
+    def test_files_are_opened_by_name_through_the_checked_way_only(self):
+        self.holds(rules.check_openings)
 
     def test_files_stay_short(self):
         self.holds(rules.check_sizes)
@@ -100,6 +100,15 @@ class BreakingARule(unittest.TestCase):
         self.refused(check, "src/files/publish.cpp", "int r = ::rename(a, b);\n")
         self.accepted(check, "src/files/posix_fs.cpp", "int r = ::rename(a, b);\n")
 
+    def test_a_path_of_a_checkpoint_outside_the_store_is_noticed(self):
+        check = rules.check_checkpoint_paths
+        for call in ("names::checkpoint(step)", "names::parse_broken(name)", "fs.rename(a, b)", "fs_.rename(a, b)"):
+            self.refused(check, "src/run/retain.cpp", f"void f() {{ {call}; }}\n")
+        for call in ("store.path_of(step)", "names::finished(step)", "// names::checkpoint(step)"):
+            self.accepted(check, "src/run/retain.cpp", f"void f() {{ {call}\n }}\n")
+        self.accepted(check, "src/run/checkpoint_store.cpp", "fs_.rename(a, b);\n")
+        self.accepted(check, "cli/tidy.cpp", "names::parse_checkpoint(a);\n")
+
     def test_an_unchecked_opening_is_noticed(self):
         check = rules.check_openings
         for call in ("int f = ::open(path, O_RDONLY)", "std::ifstream file(path)", "fopen(path, mode)", "::creat(path, 0666)"):
@@ -109,15 +118,6 @@ class BreakingARule(unittest.TestCase):
         self.refused(check, "src/files/posix_lock.cpp", "int f = ::open(path, O_RDWR | O_CREAT, 0666);\n")
         self.accepted(check, "src/files/posix_lock.cpp", "int f = ::open(path, O_RDWR | O_CREAT | kOwnFile, 0666);\n")
         self.accepted(check, "src/files/posix_fs.cpp", "int f = ::open(path, O_RDONLY | O_CLOEXEC);\n")
-
-    def test_a_path_of_a_checkpoint_outside_the_store_is_noticed(self):
-        check = rules.check_checkpoint_paths
-        for call in ("names::checkpoint(step)", "names::parse_broken(name)", "fs.rename(a, b)", "fs_.rename(a, b)"):
-            self.refused(check, "src/run/retain.cpp", f"void f() {{ {call}; }}\n")
-        for call in ("store.path_of(step)", "names::finished(step)", "// names::checkpoint(step)"):
-            self.accepted(check, "src/run/retain.cpp", f"void f() {{ {call}\n }}\n")
-        self.accepted(check, "src/run/checkpoint_store.cpp", "fs_.rename(a, b);\n")
-        self.accepted(check, "cli/tidy.cpp", "names::parse_checkpoint(a);\n")
 
     def test_a_long_file_is_noticed(self):
         self.refused(rules.check_sizes, "src/base/include/torchkeep/base/a.h", "//\n" * 400)

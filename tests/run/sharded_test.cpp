@@ -11,7 +11,7 @@
 #include <torchkeep/checkpoint/checkpoint.h>
 #include <torchkeep/run/sharded.h>
 
-#include "support/expect_error.h"
+#include "support/fault_fs.h"
 #include "support/temp_dir.h"
 #include "support/whole_file.h"
 
@@ -87,7 +87,7 @@ std::vector<std::string> on_ranks(const std::string& board, std::size_t world,
 void save_by(std::size_t world, const TempDir& folder) {
   const auto errors = on_ranks(folder / "board", world, [&](RankGroup& group) {
     const RankState state = state_of(static_cast<std::int64_t>(group.rank()), static_cast<std::int64_t>(group.world()));
-    save_sharded(state, folder / "checkpoint", group);
+    save_sharded(state, folder / "checkpoint", group, {.save = {.read_back = true}});
   });
   for (const std::string& error : errors) EXPECT_EQ(error, "");
 }
@@ -184,6 +184,33 @@ TEST(Sharded, WhatDoesNotFitIsListedOnEveryRank) {
         << error;
     EXPECT_NE(error.find("'model.more': not in the checkpoint"), std::string::npos) << error;
   }
+}
+
+/// A file of which a byte is another after it was written.
+class FlippingFs final : public torchkeep::testing::FaultFs {
+ public:
+  FlippingFs() : FaultFs(posix_fs(), {}) {}
+  void rename(const std::string& from, const std::string& to) override {
+    FaultFs::rename(from, to);
+    if (!to.ends_with("__1_0.distcp")) return;
+    const std::size_t where = read_file(posix_fs(), to).find(rows_of(1, 2).contiguous_bytes());
+    ASSERT_NE(where, std::string::npos);
+    posix_fs().open_write(to)->write_at(where, as_bytes("x"));
+  }
+};
+
+TEST(Sharded, AFileThatReadsBackOtherwiseAbandonsTheSave) {
+  const TempDir folder;
+  const auto errors = on_ranks(folder / "board", 2, [&](RankGroup& group) {
+    FlippingFs fs;
+    save_sharded(state_of(static_cast<std::int64_t>(group.rank()), 2), folder / "checkpoint", group,
+                 {.save = {.read_back = true, .fs = &fs}});
+  });
+  for (const std::string& error : errors) {
+    EXPECT_NE(error.find("rank 1 (n): "), std::string::npos) << error;
+    EXPECT_NE(error.find("key 'model.rows': read back after it was written, CRC-32 is"), std::string::npos) << error;
+  }
+  EXPECT_FALSE(posix_fs().status(folder / "checkpoint"));
 }
 
 TEST(Sharded, AFolderThatIsThereIsNotReplaced) {

@@ -15,6 +15,8 @@
 #include <torchkeep/state/compound.h>
 #include <torchkeep/state/walk.h>
 
+#include "dcp/items.h"
+#include "range_read_at.h"
 #include "zip/records.h"
 #include "zip/zip.h"
 
@@ -106,8 +108,10 @@ class ZipCheck {
       result_.bytes += record.size;
       result_.records.push_back(std::move(checked));
     }
+    find_items();
     check_records();
-    check_beginning();
+    if (items_.empty()) check_beginning();
+    check_items();
     const zip::Record* pickle = zip_.find("data.pkl");
     const bool damaged = pickle != nullptr && result_.records[index(*pickle)].state == State::damaged;
     if (damaged)
@@ -147,7 +151,8 @@ class ZipCheck {
     parallel_for(chunks.size(), options_.threads, [&](std::uint64_t i) {
       try {
         check_chunk(chunks[i]);
-        if (chunks[i].begin == 0) zip_.check_strictly(zip_.records()[chunks[i].record]);
+        if (chunks[i].begin == 0 && !is_in_item(zip_.records()[chunks[i].record]))
+          zip_.check_strictly(zip_.records()[chunks[i].record]);
       } catch (const Error& error) {
         if (error.code() == Code::io && !is_damage(error)) throw;
         chunks[i].is_read = false;
@@ -186,6 +191,53 @@ class ZipCheck {
       set_damaged(record, error);
     }
     return next;
+  }
+
+  // Before its records, a rank's file has items, each a zip whose records are among those of this zip.
+  void find_items() {
+    if (zip_.begin() != 0) items_ = rank_file_items(file_, options_.limits);
+  }
+  bool is_in_item(const zip::Record& record) const {
+    const auto behind =
+        std::upper_bound(items_.begin(), items_.end(), record.header_offset,
+                         [](std::uint64_t offset, const ByteRange& item) { return offset < item.begin; });
+    return behind != items_.begin() && record.header_offset < std::prev(behind)->begin + std::prev(behind)->size;
+  }
+
+  // Each item as a file of its own; between them there are zeros.
+  void check_items() {
+    std::uint64_t at = 0;
+    for (const ByteRange& item : items_) {
+      check_zeros(at, item.begin);
+      at = item.begin + item.size;
+      CheckOptions options;
+      options.limits = options_.limits;
+      options.unknown_classes = options_.unknown_classes;
+      options.threads = options_.threads;
+      const FileCheck checked = check_file(std::make_shared<RangeReadAt>(file_, item.begin, item.size), options);
+      if (checked.error) add_problem(result_, *checked.error);
+    }
+    if (items_.empty()) return;
+    std::uint64_t first = file_->size();
+    for (const zip::Record& record : zip_.records()) {
+      if (!is_in_item(record)) first = std::min(first, record.header_offset);
+    }
+    check_zeros(at, first);
+  }
+
+  void check_zeros(std::uint64_t begin, std::uint64_t end) {
+    std::vector<std::byte> block;
+    for (; begin < end; begin += block.size()) {
+      block.resize(static_cast<std::size_t>(std::min(kBlock, end - begin)));
+      file_->read_at(begin, block);
+      const auto odd = std::find_if(block.begin(), block.end(), [](std::byte byte) { return byte != std::byte{0}; });
+      if (odd == block.end()) continue;
+      return add_problem(result_, Error(Code::corrupt, "a byte between two items that is not zero",
+                                        {.file = file_->name(),
+                                         .record = {},
+                                         .offset = begin + static_cast<std::uint64_t>(odd - block.begin()),
+                                         .key = {}}));
+    }
   }
 
   void check_beginning() {
@@ -253,6 +305,7 @@ class ZipCheck {
   const CheckOptions& options_;
   FileCheck& result_;
   zip::Reader zip_;
+  std::vector<ByteRange> items_;  // of a rank's file, ascending
   std::mutex mutex_;
   std::optional<std::pair<std::size_t, Error>> first_;  // damaged record, by its place in the directory
   std::optional<Error> refusal_;  // why the file is not read by a rule; counts when nothing is damaged

@@ -288,16 +288,15 @@ class ManifestBuilder::Impl {
   // Each copy has the CRC of the chunk that was written of it.
   void check_replicas(const ChunkIndex& index) const {
     std::vector<std::string> bad;
+    std::unordered_map<std::size_t, BoxIndex> by_tensor;
     for (ChunkCursor at(manifest_.tensors, replicas_.tensor, replicas_.boxes); !at.at_end(); at.next()) {
-      const auto chunk = index.find(at.tensor(), at.box());
-      const std::uint32_t rank = replica_ranks_[at.chunk()];
-      const std::string_view name = manifest_.tensors.name(at.tensor());
-      if (!chunk)
-        bad.push_back(
-            fmt::format("'{}': the part {} of rank {} was written by no rank", show(name), to_string(at.box()), rank));
-      else if (manifest_.chunks.crc[*chunk] != replicas_.crc[at.chunk()])
-        bad.push_back(fmt::format("'{}' {} of rank {} differs from that of rank {}", show(name), to_string(at.box()),
-                                  rank, rank_of(*chunk)));
+      const BoxIndex& boxes = by_tensor.try_emplace(at.tensor(), index, at.tensor()).first->second;
+      const auto chunk = boxes.find(at.box());
+      if (chunk && manifest_.chunks.crc[*chunk] == replicas_.crc[at.chunk()]) continue;
+      const std::string what = fmt::format("'{}' {} of rank {}", show(manifest_.tensors.name(at.tensor())),
+                                           to_string(at.box()), replica_ranks_[at.chunk()]);
+      bad.push_back(chunk ? fmt::format("{} differs from that of rank {}", what, rank_of(*chunk))
+                          : what + " was written by no rank");
     }
     if (!bad.empty()) fail(Code::mismatch, fmt::format("copies that should be equal: {}", join(bad)));
   }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Checks a DCP folder item by item.
+#include <algorithm>
 #include <cerrno>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <mutex>
 
+#include <torchkeep/base/crc32.h>
 #include <torchkeep/base/parallel.h>
 #include <torchkeep/format/dcp.h>
 #include <torchkeep/format/open_file.h>
@@ -59,13 +61,24 @@ class FolderCheck {
     std::optional<Error> error;
     try {
       error = check_zip(item, record);
-      if (!error && item.entry->is_tensor) find_chunk(*opened_.source, *item.entry, item.chunk, item.place);
+      if (!error && item.entry->is_tensor) check_chunk(item);
     } catch (const Error& caught) {
       error = caught;
     }
     if (error) set_damaged(i, at_item(*error, *opened_.source, item.place, item.entry->fqn));
     const std::lock_guard lock(mutex_);
     if (options_.on_progress) options_.on_progress(done_ += record.size, result_.bytes);
+  }
+
+  // The item holds what .metadata or the manifest promises, where it promises it.
+  void check_chunk(const Item& item) const {
+    const ChunkBytes found = find_in_item(*opened_.source, *item.entry, item.chunk, item.place);
+    if (item.entry->known.empty()) return;
+    const ChunkPlace& known = item.entry->known[item.chunk];
+    const bool is_empty_chunk = is_empty(item.entry->chunks[item.chunk]);
+    if (found.memory == nullptr && found.crc == known.crc && (found.begin == known.offset || is_empty_chunk)) return;
+    throw at_item(Error(Code::corrupt, "the item and manifest.pt disagree about the place or the CRC-32 of its bytes"),
+                  *opened_.source, item.place, item.entry->fqn);
   }
 
   // An error that is no damage is thrown: the system cannot read, or load() does not read it by a rule either.
@@ -114,6 +127,109 @@ class FolderCheck {
   std::uint64_t first_ = ~std::uint64_t{0};  // record of which result_.error speaks
 };
 
+// What of a folder of ours is no item: the rest of its data files, the manifest, and .metadata, which the manifest
+// determines to the last byte.
+class RestCheck {
+ public:
+  RestCheck(const Folder& folder, const OpenFolder& opened, const CheckOptions& options, FileCheck& result)
+      : folder_(folder), opened_(opened), options_(options), result_(result) {}
+
+  void run() {
+    std::vector<std::vector<ByteRange>> chunks(opened_.metadata.files.size());
+    for (const MetaEntry& entry : opened_.metadata.entries) {
+      for (std::size_t i = 0; i < entry.known.size(); ++i) {
+        const auto nbytes = static_cast<std::uint64_t>(*element_count(entry.chunks[i].size)) * itemsize(entry.dtype);
+        chunks[entry.places[i].file].push_back({entry.known[i].offset, nbytes});
+      }
+    }
+    for (std::uint32_t file = 0; file < chunks.size(); ++file) {
+      const FileTail& tail = opened_.manifest->files[file].tail;
+      add(tail.name + ": what is no item", tail.size - tail.begin, [&] { check_rest(file, std::move(chunks[file])); });
+    }
+    const std::string manifest(kManifestName);
+    add(manifest, folder_.open(manifest)->size(), [&] { check_manifest(); });
+    if (std::find(folder_.files.begin(), folder_.files.end(), ".metadata") != folder_.files.end())
+      add(".metadata", folder_.open(".metadata")->size(), [&] { check_metadata(); });
+  }
+
+ private:
+  template <class Check>
+  void add(std::string name, std::uint64_t size, const Check& check) {
+    CheckedRecord record;
+    record.name = std::move(name);
+    record.size = size;
+    result_.bytes += size;
+    try {
+      check();
+    } catch (const Error& error) {
+      if (error.code() != Code::corrupt && error.system_error() != EIO) throw;
+      record.state = State::damaged;
+      record.problem = error.message();
+      if (!result_.error) result_.error = error;
+    }
+    result_.records.push_back(std::move(record));
+  }
+
+  [[noreturn]] void fail(const std::string& file, std::uint64_t offset, std::string message) const {
+    throw Error(Code::corrupt, std::move(message),
+                {.file = folder_.name + "/" + file, .record = {}, .offset = offset, .key = {}});
+  }
+
+  // What is no chunk has the CRC that the manifest says; the tail was checked when the file was opened.
+  void check_rest(std::uint32_t file, std::vector<ByteRange> chunks) const {
+    const auto bytes = opened_.source->files->open(file);
+    const FileTail& tail = opened_.manifest->files[file].tail;
+    std::sort(chunks.begin(), chunks.end(), [](ByteRange a, ByteRange b) { return a.begin < b.begin; });
+    chunks.push_back({tail.begin, 0});
+    std::uint64_t at = 0;
+    std::uint32_t crc = 0;
+    std::vector<std::byte> block;
+    for (const ByteRange& chunk : chunks) {
+      for (; at < chunk.begin; at += block.size()) {
+        block.resize(static_cast<std::size_t>(std::min(BlockCrcs::kBlock, chunk.begin - at)));
+        bytes->read_at(at, block);
+        crc = crc32(block, crc);
+      }
+      at = std::max(at, chunk.begin + chunk.size);
+    }
+    if (crc != tail.frame)
+      fail(tail.name, 0,
+           fmt::format("CRC-32 of what is no chunk is {:08x}, manifest.pt says {:08x}: bytes have changed", crc,
+                       tail.frame));
+  }
+
+  void check_manifest() const {
+    CheckOptions options;
+    options.limits = options_.limits;
+    options.threads = options_.threads;
+    const FileCheck checked = check_file(folder_.open(std::string(kManifestName)), options);
+    if (checked.error) throw *checked.error;
+  }
+
+  void check_metadata() const {
+    const std::shared_ptr<const ReadAt> file = folder_.open(".metadata");
+    const Manifest manifest = read_manifest(folder_.open(std::string(kManifestName)));
+    std::uint64_t at = 0;
+    std::string there;
+    write_dcp_metadata(manifest, [&](Bytes bytes) {
+      there.resize(bytes.size());
+      if (bytes.size() > file->size() - at)
+        fail(".metadata", file->size(), "it ends before the last chunk of manifest.pt");
+      file->read_at(at, std::as_writable_bytes(std::span(there)));
+      const auto differs = std::mismatch(bytes.begin(), bytes.end(), as_bytes(there).begin()).first - bytes.begin();
+      if (static_cast<std::size_t>(differs) != bytes.size())
+        fail(".metadata", at + static_cast<std::uint64_t>(differs), "it says something else than manifest.pt");
+      at += bytes.size();
+    });
+    if (at != file->size()) fail(".metadata", at, "it goes on behind the last chunk of manifest.pt");
+  }
+
+  const Folder& folder_;
+  const OpenFolder& opened_;
+  const CheckOptions& options_;
+  FileCheck& result_;
+};
+
 }  // namespace
 
 FileCheck check_dcp(const Folder& folder, const CheckOptions& options) {
@@ -129,6 +245,7 @@ FileCheck check_dcp(const Folder& folder, const CheckOptions& options) {
     result.file_size = opened.nbytes;
     result.notes = opened.notes;
     FolderCheck(opened, options, result).run();
+    if (opened.manifest) RestCheck(folder, opened, options, result).run();
   } catch (const Error& error) {
     if (error.code() != Code::corrupt) throw;
     result.problems.emplace_back(error.what());

@@ -33,14 +33,24 @@ BoxList ChunkIndex::boxes(std::size_t tensor) const {
   return list;
 }
 
-std::optional<std::uint32_t> ChunkIndex::find(std::size_t tensor, BoxView wanted) const {
-  for (const std::uint32_t chunk : chunks(tensor)) {
-    const BoxView here = box(chunk);
-    if (std::equal(here.offset.begin(), here.offset.end(), wanted.offset.begin(), wanted.offset.end()) &&
-        std::equal(here.size.begin(), here.size.end(), wanted.size.begin(), wanted.size.end()))
-      return chunk;
-  }
-  return std::nullopt;
+BoxIndex::BoxIndex(const ChunkIndex& index, std::size_t tensor)
+    : index_(index), order_(index.chunks(tensor).begin(), index.chunks(tensor).end()) {
+  std::sort(order_.begin(), order_.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return is_before(index_.box(a), index_.box(b)); });
+}
+
+bool BoxIndex::is_before(BoxView a, BoxView b) noexcept {
+  const auto [x, y] = std::mismatch(a.offset.begin(), a.offset.end(), b.offset.begin());
+  if (x != a.offset.end()) return *x < *y;
+  return std::lexicographical_compare(a.size.begin(), a.size.end(), b.size.begin(), b.size.end());
+}
+
+std::optional<std::uint32_t> BoxIndex::find(BoxView wanted) const {
+  const auto found = std::lower_bound(order_.begin(), order_.end(), wanted, [&](std::uint32_t chunk, BoxView box) {
+    return is_before(index_.box(chunk), box);
+  });
+  if (found == order_.end() || is_before(wanted, index_.box(*found))) return std::nullopt;
+  return *found;
 }
 
 }  // namespace torchkeep

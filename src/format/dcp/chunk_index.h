@@ -23,8 +23,6 @@ class ChunkIndex {
   BoxView box(std::uint32_t chunk) const noexcept;
   /// Those of chunks().
   BoxList boxes(std::size_t tensor) const;
-  /// The chunk of a tensor that is just this box.
-  std::optional<std::uint32_t> find(std::size_t tensor, BoxView box) const;
 
  private:
   const TensorTable& tensors_;
@@ -32,6 +30,19 @@ class ChunkIndex {
   std::vector<std::size_t> first_;       // by tensor, in order_; and the end
   std::vector<std::uint32_t> order_;     // chunks, tensor by tensor
   std::vector<std::uint64_t> position_;  // by chunk: where its box begins
+};
+
+/// Finds the chunk of one tensor that is just a box.
+class BoxIndex {
+ public:
+  BoxIndex(const ChunkIndex& index, std::size_t tensor);
+  std::optional<std::uint32_t> find(BoxView box) const;
+
+ private:
+  static bool is_before(BoxView a, BoxView b) noexcept;
+
+  const ChunkIndex& index_;
+  std::vector<std::uint32_t> order_;  // by box
 };
 
 }  // namespace torchkeep

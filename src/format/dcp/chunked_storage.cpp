@@ -19,9 +19,15 @@ constexpr std::uint64_t kDirect = std::uint64_t{64} << 10;  // runs of this leng
 class Window {
  public:
   /// Of bytes [begin, end) of the chunk.
-  Window(const ItemSource& source, const ItemPlace& place, const ChunkBytes& bytes, std::uint64_t begin,
-         std::uint64_t end, std::uint32_t* crc)
-      : source_(source), place_(place), bytes_(bytes), next_(begin), end_(end), crc_(crc) {}
+  Window(const ItemSource& source, const MetaEntry& entry, std::size_t chunk, const ChunkBytes& bytes,
+         std::uint64_t begin, std::uint64_t end, std::uint32_t* crc)
+      : source_(source),
+        place_(entry.places[chunk]),
+        fqn_(entry.fqn),
+        bytes_(bytes),
+        next_(begin),
+        end_(end),
+        crc_(crc) {}
 
   /// The next `size` bytes.
   void take(MutableBytes out) {
@@ -44,7 +50,7 @@ class Window {
     if (bytes_.memory != nullptr)
       std::memcpy(out.data(), bytes_.memory->data() + next_, out.size());
     else
-      source_.files->open(place_.file)->read_at(bytes_.begin + next_, out);
+      open_data(source_, place_, fqn_)->read_at(bytes_.begin + next_, out);
     if (crc_ != nullptr) *crc_ = crc32(out, *crc_);
     next_ += out.size();
   }
@@ -60,6 +66,7 @@ class Window {
 
   const ItemSource& source_;
   const ItemPlace& place_;
+  const std::string& fqn_;
   const ChunkBytes& bytes_;
   std::uint64_t next_;  // byte of the chunk that is read next
   std::uint64_t end_;
@@ -156,7 +163,7 @@ void ChunkedStorage::verify(std::size_t i, const ChunkBytes& bytes) const {
   }
   if (source_->options.verify && bytes.memory == nullptr && bytes.crc != 0) {
     std::uint32_t crc = 0;
-    Window(*source_, entry_.places[chunks_[i]], bytes, 0, runs_[i].nbytes(), &crc).finish();
+    Window(*source_, entry_, chunks_[i], bytes, 0, runs_[i].nbytes(), &crc).finish();
     check_crc(*source_, entry_, chunks_[i], bytes, crc);
   }
   set_verified(i);
@@ -175,7 +182,7 @@ void ChunkedStorage::copy(std::size_t i, const ChunkBytes& bytes, std::uint64_t 
   const std::uint64_t last_position = runs.position(last_run);
   const std::uint64_t chunk_end =
       last_run * runs.length() + (last_position < end ? std::min(runs.length(), end - last_position) : 0);
-  Window window(*source_, entry_.places[chunks_[i]], bytes, chunk_begin, chunk_end, crc);
+  Window window(*source_, entry_, chunks_[i], bytes, chunk_begin, chunk_end, crc);
   for (std::uint64_t run = first_run; run <= last_run; ++run) {
     const std::uint64_t position = runs.position(run);
     if (position >= end) break;

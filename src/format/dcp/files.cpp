@@ -12,7 +12,8 @@ constexpr std::size_t kMostOpen = 64;
 
 }  // namespace
 
-DataFiles::DataFiles(const Folder& folder, const std::vector<std::string>& names) : open_(folder.open), names_(names) {
+DataFiles::DataFiles(const Folder& folder, const std::vector<std::string>& names, Check check)
+    : open_(folder.open), check_(std::move(check)), is_checked_(names.size(), false), names_(names) {
   for (const std::string& name : names) {
     paths_.push_back(folder.name + "/" + name);
     sizes_.push_back(0);
@@ -40,6 +41,8 @@ std::shared_ptr<const ReadAt> DataFiles::open(std::uint32_t file) const {
         fmt::format("the file has {} bytes, and had {} before: somebody writes to it", bytes->size(), sizes_[file]),
         {.file = paths_[file], .record = {}, .offset = {}, .key = {}});
   }
+  if (check_ && !is_checked_[file]) check_(file, *bytes);
+  is_checked_[file] = true;
   opened_.push_front({file, bytes});
   if (opened_.size() > kMostOpen) opened_.pop_back();
   return bytes;

@@ -16,8 +16,11 @@ namespace torchkeep::dcp {
 /// A folder has a file for every rank, or for every tensor: more than a process may hold open.
 class DataFiles {
  public:
-  /// Looks at every file once, for its size.
-  DataFiles(const Folder& folder, const std::vector<std::string>& names);
+  using Check = std::function<void(std::uint32_t file, const ReadAt& bytes)>;
+
+  /// Looks at every file once, for its size. `check` sees each file when it is opened for the first time, and throws
+  /// what is wrong with it; null: nothing is checked.
+  DataFiles(const Folder& folder, const std::vector<std::string>& names, Check check = nullptr);
 
   bool is_missing(std::uint32_t file) const noexcept { return missing_[file]; }
   std::uint64_t size(std::uint32_t file) const noexcept { return sizes_[file]; }
@@ -32,6 +35,8 @@ class DataFiles {
   };
 
   std::function<std::shared_ptr<const ReadAt>(const std::string&)> open_;
+  Check check_;
+  mutable std::vector<bool> is_checked_;
   std::vector<std::string> names_;
   std::vector<std::string> paths_;
   std::vector<std::uint64_t> sizes_;

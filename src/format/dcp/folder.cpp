@@ -13,6 +13,8 @@
 #include <torchkeep/shard/cover.h>
 
 #include "chunked_storage.h"
+#include "flatten.h"
+#include "from_manifest.h"
 #include "nest.h"
 #include "show.h"
 
@@ -118,13 +120,19 @@ class Opener {
   Opener(const Folder& folder, const PtReadOptions& options) : folder_(folder), options_(options) {}
 
   OpenFolder run() {
-    const auto& files = folder_.files;
-    const bool is_whole = std::find(files.begin(), files.end(), kMetadata) != files.end();
-    opened_.metadata =
-        is_whole ? read_metadata(*folder_.open(std::string(kMetadata)), options_) : read_ranks(folder_, options_);
-    for (const MetaEntry& entry : opened_.metadata.entries) check(entry);
+    opened_.path = folder_.name;
+    DataFiles::Check check_tail;
+    if ((opened_.manifest = find_manifest(folder_, options_))) {
+      opened_.metadata = to_metadata(*opened_.manifest);
+      opened_.manifest->chunks = {};
+      const auto tails = std::make_shared<Tails>(opened_.manifest->save, opened_.manifest->files);
+      check_tail = [tails](std::uint32_t file, const ReadAt& bytes) { tails->check(file, bytes); };
+      opened_.tails = tails;
+    } else {
+      read_metadata_files();
+    }
     auto source = std::make_shared<ItemSource>();
-    data_ = std::make_shared<DataFiles>(folder_, opened_.metadata.files);
+    data_ = std::make_shared<DataFiles>(folder_, opened_.metadata.files, std::move(check_tail));
     source->files = data_;
     source->transforms = opened_.metadata.transforms;
     source->options = options_;
@@ -136,6 +144,14 @@ class Opener {
   }
 
  private:
+  void read_metadata_files() {
+    const auto& files = folder_.files;
+    const bool is_whole = std::find(files.begin(), files.end(), kMetadata) != files.end();
+    opened_.metadata =
+        is_whole ? read_metadata(*folder_.open(std::string(kMetadata)), options_) : read_ranks(folder_, options_);
+    for (const MetaEntry& entry : opened_.metadata.entries) check(entry);
+  }
+
   // Chunks of a tensor cover it exactly once, and each has an item.
   void check(const MetaEntry& entry) const {
     if (!entry.is_tensor) {
@@ -184,6 +200,7 @@ class Opener {
       return;
     }
     const std::uint64_t size = data_->size(place.file);
+    if (opened_.manifest && size != opened_.manifest->files[place.file].tail.size) data_->open(place.file);  // says why
     if (place.offset <= size && place.length <= size - place.offset) return;
     throw Error(
         Code::corrupt,
@@ -216,7 +233,8 @@ class Opener {
     std::vector<std::string> stale, beside;
     for (std::uint32_t i = 0; i < opened_.metadata.files.size(); ++i) opened_.nbytes += data_->size(i);
     for (const std::string& name : folder_.files) {
-      const bool is_metadata = name == kMetadata || rank_of_metadata(name);
+      const bool is_metadata =
+          name == kMetadata || rank_of_metadata(name) || (opened_.manifest && name == kManifestName);
       if (is_metadata) opened_.nbytes += folder_.open(name)->size();
       if (named.contains(name) || is_metadata) continue;
       (rank_of_data(name) ? stale : beside).push_back(show(name));
@@ -227,7 +245,8 @@ class Opener {
       names.resize(std::min(count, kNamed));
       opened_.notes.push_back(fmt::format("{}: {}{}", what, fmt::join(names, ", "), count > kNamed ? ", ..." : ""));
     };
-    add(stale, "data files that .metadata does not name (empty, or of an older save)");
+    add(stale, fmt::format("data files that {} does not name (empty, or of an older save)",
+                           opened_.manifest ? kManifestName : kMetadata));
     add(beside, "files beside the checkpoint that are not read");
   }
 
@@ -245,6 +264,27 @@ Value make_tensor(const OpenFolder& opened, MetaEntry entry, std::vector<Storage
   tensor.storage = std::make_shared<ChunkedStorage>(opened.source, std::move(entry));
   storages.push_back(tensor.storage);
   return Value(tensor);
+}
+
+// The state of a manifest: what stood where, with the types and flags of the objects that were saved.
+Value from_structure(OpenFolder& opened, const std::function<Value(MetaEntry&)>& tensor_of) {
+  std::size_t next = 0;
+  const auto change = [&](const Leaf& leaf) {
+    if (!leaf.is_tensor) return leaf.value;
+    const Tensor& meta = leaf.value.as_tensor();
+    Tensor tensor = tensor_of(opened.metadata.entries[next++]).as_tensor();
+    tensor.requires_grad = meta.requires_grad;
+    tensor.is_parameter = meta.is_parameter;
+    return Value(tensor);
+  };
+  const Manifest& manifest = *opened.manifest;
+  Value state = flatten(manifest.structure, {}, Tensors::meta, change);
+  Value own = Value::mapping(Kind::dict);
+  for (const auto& [rank, structure] : manifest.own) {
+    own.set(Value(std::int64_t{rank}), flatten(structure, {"rank", std::to_string(rank)}, Tensors::meta, change));
+  }
+  if (!own.empty()) state.set("rank", own);
+  return state;
 }
 
 bool is_same(const OpenFolder& opened, const Metadata::Replica& replica, const std::vector<Value>& values) {
@@ -266,10 +306,46 @@ void note_replicas(OpenFolder& opened, const std::vector<Value>& values) {
   }
 }
 
+// The state of a .metadata, nested as its planner_data says.
+Value from_names(const Folder& folder, const PtReadOptions& options, OpenFolder& opened,
+                 const std::function<Value(MetaEntry&)>& tensor) {
+  std::vector<Value> values(opened.metadata.entries.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const MetaEntry& entry = opened.metadata.entries[i];
+    if (!entry.is_tensor) values[i] = read_value(*opened.source, entry.places[0], entry.fqn);
+  }
+  note_replicas(opened, values);
+  Nest nest(options.limits.max_free_bytes / sizeof(Value) + values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    MetaEntry& entry = opened.metadata.entries[i];
+    const std::string fqn = entry.fqn;
+    const Path path = entry.path ? *entry.path : Path{fqn};
+    if (entry.is_tensor) values[i] = tensor(entry);
+    try {
+      nest.set(path, std::move(values[i]));
+    } catch (const Error& error) {
+      throw error.at({.file = folder.name, .record = {}, .offset = {}, .key = fqn});
+    }
+  }
+  return values.empty() ? Value::mapping(Kind::dict) : nest.take();
+}
+
 }  // namespace
 
 OpenFolder open_folder(const Folder& folder, const PtReadOptions& options) {
   return Opener(folder, options).run();
+}
+
+Value structure_of(const Folder& folder, const PtReadOptions& options, OpenFolder& opened) {
+  if (opened.manifest) return opened.manifest->structure;
+  return from_names(folder, options, opened, [](const MetaEntry& entry) {
+    Tensor meta;
+    meta.dtype = entry.dtype;
+    meta.sizes = entry.shape;
+    meta.strides = contiguous_strides(entry.shape);
+    meta.storage = std::make_shared<MetaStorage>();
+    return Value(meta);
+  });
 }
 
 }  // namespace torchkeep::dcp
@@ -286,28 +362,11 @@ bool is_dcp_folder(std::span<const std::string> names) noexcept {
 
 OpenedFile open_dcp(const Folder& folder, const PtReadOptions& options) {
   OpenFolder opened = open_folder(folder, options);
-  std::vector<Value> values(opened.metadata.entries.size());
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const MetaEntry& entry = opened.metadata.entries[i];
-    if (!entry.is_tensor) values[i] = read_value(*opened.source, entry.places[0], entry.fqn);
-  }
-  note_replicas(opened, values);
   OpenedFile result;
   result.format = FileFormat::dcp;
   result.has_other_storages = true;
-  Nest nest(options.limits.max_free_bytes / sizeof(Value) + values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    MetaEntry& entry = opened.metadata.entries[i];
-    const std::string fqn = entry.fqn;
-    const Path path = entry.path ? std::move(*entry.path) : Path{fqn};
-    if (entry.is_tensor) values[i] = make_tensor(opened, std::move(entry), result.checked_storages);
-    try {
-      nest.set(path, std::move(values[i]));
-    } catch (const Error& error) {
-      throw error.at({.file = folder.name, .record = {}, .offset = {}, .key = fqn});
-    }
-  }
-  result.value = values.empty() ? Value::mapping(Kind::dict) : nest.take();
+  const auto tensor = [&](MetaEntry& entry) { return make_tensor(opened, std::move(entry), result.checked_storages); };
+  result.value = opened.manifest ? from_structure(opened, tensor) : from_names(folder, options, opened, tensor);
   result.file_size = opened.nbytes;
   result.notes = std::move(opened.notes);
   return result;

@@ -71,11 +71,24 @@ Error at_item(const Error& error, const ItemSource& source, const ItemPlace& pla
   return Error(error.code(), error.message(), std::move(where)).with_errno(error.system_error());
 }
 
+std::shared_ptr<const ReadAt> open_data(const ItemSource& source, const ItemPlace& place, const std::string& fqn) {
+  try {
+    return source.files->open(place.file);
+  } catch (const Error& error) {
+    throw error.at({.file = source.files->path(place.file), .record = {}, .offset = {}, .key = fqn});
+  }
+}
+
 Value read_value(const ItemSource& source, const ItemPlace& place, const std::string& fqn) {
   return with_place(source, place, fqn, [&] { return read_all(open_item(source, place), 1); });
 }
 
 ChunkBytes find_chunk(const ItemSource& source, const MetaEntry& entry, std::size_t i, const ItemPlace& place) {
+  if (!entry.known.empty()) return {entry.known[i].offset, entry.known[i].crc, nullptr};
+  return find_in_item(source, entry, i, place);
+}
+
+ChunkBytes find_in_item(const ItemSource& source, const MetaEntry& entry, std::size_t i, const ItemPlace& place) {
   return with_place(source, place, entry.fqn, [&] {
     const OpenedFile opened = open_item(source, place);
     const Tensor& tensor = check_tensor(opened.value, entry, i);
@@ -95,11 +108,12 @@ ChunkBytes find_chunk(const ItemSource& source, const MetaEntry& entry, std::siz
 
 void check_crc(const ItemSource& source, const MetaEntry& entry, std::size_t i, const ChunkBytes& bytes,
                std::uint32_t crc) {
-  if (bytes.memory != nullptr || bytes.crc == 0 || bytes.crc == crc || !source.options.verify) return;
-  throw at_item(
-      Error(Code::corrupt, fmt::format("CRC-32 is {:08x}, the item says {:08x}: bytes of chunk {} have changed", crc,
-                                       bytes.crc, to_string(entry.chunks[i]))),
-      source, entry.places[i], entry.fqn);
+  if (bytes.memory != nullptr || (bytes.crc == 0 && entry.known.empty()) || bytes.crc == crc || !source.options.verify)
+    return;
+  throw at_item(Error(Code::corrupt,
+                      fmt::format("CRC-32 is {:08x}, the {} says {:08x}: bytes of chunk {} have changed", crc,
+                                  entry.known.empty() ? "item" : "manifest", bytes.crc, to_string(entry.chunks[i]))),
+                source, entry.places[i], entry.fqn);
 }
 
 }  // namespace torchkeep::dcp

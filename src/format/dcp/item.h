@@ -56,9 +56,15 @@ struct ChunkBytes {
 /// The object in a byte item, all of it in memory. Throws Error naming the file, the item and `fqn`.
 Value read_value(const ItemSource& source, const ItemPlace& place, const std::string& fqn);
 
-/// Finds the elements of chunk `i` of a tensor in the item at `place`, and checks that it is a tensor of the dtype and
-/// shape that .metadata promises. Throws Error as read_value() does.
+/// Finds the elements of chunk `i` of a tensor: where a manifest says, or as find_in_item() does.
 ChunkBytes find_chunk(const ItemSource& source, const MetaEntry& entry, std::size_t i, const ItemPlace& place);
+
+/// Finds them in the item at `place`, and checks that it is a tensor of the dtype and shape that .metadata promises.
+/// Throws Error as read_value() does.
+ChunkBytes find_in_item(const ItemSource& source, const MetaEntry& entry, std::size_t i, const ItemPlace& place);
+
+/// The open data file of an item. Throws Error that names the file and `fqn`.
+std::shared_ptr<const ReadAt> open_data(const ItemSource& source, const ItemPlace& place, const std::string& fqn);
 
 /// Throws Error (corrupt) unless `crc` is the one of the chunk's bytes, or that was not computed.
 void check_crc(const ItemSource& source, const MetaEntry& entry, std::size_t i, const ChunkBytes& bytes,

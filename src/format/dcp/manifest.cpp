@@ -26,7 +26,7 @@ using detail::show;
 
 Value to_table(const std::vector<Manifest::File>& files) {
   struct Columns {
-    std::vector<std::int64_t> rank, size, begin, crc, blocks, numbers, chunks;
+    std::vector<std::int64_t> rank, size, begin, crc, frame, blocks, numbers, chunks;
   };
   const auto columns = std::make_shared<Columns>();
   std::vector<Value> names;
@@ -37,13 +37,14 @@ Value to_table(const std::vector<Manifest::File>& files) {
     names.emplace_back(file.tail.name);
     add(columns->rank, file.rank), add(columns->size, file.tail.size), add(columns->begin, file.tail.begin);
     add(columns->crc, file.tail.crc), add(columns->blocks, file.tail.blocks), add(columns->numbers, file.tail.numbers);
-    add(columns->chunks, file.chunks);
+    add(columns->chunks, file.chunks), add(columns->frame, file.tail.frame);
   }
   return Value{{"names", Value::sequence(Kind::list, std::move(names))},
                {"rank", to_column(columns->rank, columns)},
                {"size", to_column(columns->size, columns)},
                {"tail", to_column(columns->begin, columns)},
                {"tail_crc", to_column(columns->crc, columns)},
+               {"frame_crc", to_column(columns->frame, columns)},
                {"blocks", to_column(columns->blocks, columns)},
                {"numbers", to_column(columns->numbers, columns)},
                {"chunks", to_column(columns->chunks, columns)}};
@@ -95,7 +96,8 @@ class Reader {
       return numbers;
     };
     const auto rank = column("rank"), size = column("size"), begin = column("tail"), crc = column("tail_crc"),
-               blocks = column("blocks"), numbers = column("numbers"), chunks = column("chunks");
+               frame = column("frame_crc"), blocks = column("blocks"), numbers = column("numbers"),
+               chunks = column("chunks");
     std::uint64_t left = manifest_.chunks.size();
     for (std::size_t i = 0; i < names.size(); ++i) {
       const auto at = [i](const std::vector<std::int64_t>& values) { return static_cast<std::uint64_t>(values[i]); };
@@ -103,12 +105,13 @@ class Reader {
       if (at(chunks) > left) fail(Code::corrupt, "more chunks than there are", names[i]);
       left -= at(chunks);
       const bool fits = at(begin) <= at(size) && at(blocks) <= at(size) && at(numbers) <= (at(size) - at(blocks)) / 8 &&
-                        at(crc) <= ~std::uint32_t{0} && (numbers[i] == 0 || at(blocks) >= at(begin));
+                        at(crc) <= ~std::uint32_t{0} && at(frame) <= ~std::uint32_t{0} &&
+                        (numbers[i] == 0 || at(blocks) >= at(begin));
       if (!fits) fail(Code::corrupt, "the end of this file does not lie inside it", names[i]);
-      manifest_.files.push_back(
-          {{std::string(names[i]), at(size), at(begin), static_cast<std::uint32_t>(at(crc)), at(blocks), at(numbers)},
-           static_cast<std::uint32_t>(rank[i]),
-           at(chunks)});
+      manifest_.files.push_back({{std::string(names[i]), at(size), at(begin), static_cast<std::uint32_t>(at(crc)),
+                                  static_cast<std::uint32_t>(at(frame)), at(blocks), at(numbers)},
+                                 static_cast<std::uint32_t>(rank[i]),
+                                 at(chunks)});
     }
     if (left != 0) fail(Code::corrupt, fmt::format("{} chunks in no file", left), "files");
   }

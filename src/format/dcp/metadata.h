@@ -27,6 +27,13 @@ struct ItemPlace {
 using PathStep = std::variant<std::string, std::int64_t>;
 using Path = std::vector<PathStep>;
 
+/// Where the bytes of a chunk lie, row-major, where that is known without a look into its item: of a manifest.
+struct ChunkPlace {
+  std::uint64_t offset = 0;  ///< in the data file
+  std::uint32_t crc = 0;     ///< of all of them
+  std::uint64_t number = 0;  ///< of its first MiB, in the file's table of CRCs; BlockCrcs::kNone
+};
+
 /// A tensor or a value under its flattened name.
 struct MetaEntry {
   std::string fqn;
@@ -36,6 +43,7 @@ struct MetaEntry {
   Shape shape;
   BoxList chunks;
   std::vector<ItemPlace> places;  ///< of each chunk; one for a value
+  std::vector<ChunkPlace> known;  ///< of each chunk; empty where only the items know
 };
 
 struct Metadata {

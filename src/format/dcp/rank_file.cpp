@@ -89,6 +89,8 @@ class Collector {
     list_.structure = collect(state.state, {});
     if (of_.rank != 0) list_.structure = Value();
     own_ = leaves_.size();
+    if (!state.own.is_none() && state.state.contains("rank"))
+      fail("rank", Code::mismatch, "a name that is kept for what single ranks have: rename this part of the state");
     if (!state.own.is_none()) list_.own = collect(state.own, {"rank", std::to_string(of_.rank)});
     for (std::size_t i = own_; i < leaves_.size(); ++i) {
       ++(leaves_[i].is_tensor ? list_.own_tensors : list_.own_values);
@@ -366,17 +368,24 @@ class Layout {
   std::map<Planned::View, Written> written_;
 };
 
-// CRC-32 of the file from `begin` on, of a plan whose literals are complete.
-std::uint32_t crc_from(const Plan& plan, std::uint64_t begin) {
-  std::uint32_t crc = 0;
-  for (const Extent& extent : plan.extents) {
-    if (extent.file_offset + extent.size <= begin) continue;
-    const std::uint64_t skipped = begin > extent.file_offset ? begin - extent.file_offset : 0;
-    const Bytes bytes = extent.is_payload ? Bytes(plan.blocks.table->data(), extent.size)
-                                          : as_bytes(plan.literals).subspan(extent.index, extent.size);
-    crc = crc32(bytes.subspan(skipped), crc);
+// CRC-32s of the file's tail and of what lies before it and is no chunk, of a plan whose literals are complete.
+void set_crcs(RankFile& file, const std::vector<std::uint32_t>& crcs) {
+  FileTail& tail = file.list.file;
+  std::vector<bool> is_chunk(crcs.size() + 1, false);
+  for (const std::uint32_t payload : file.payloads) is_chunk[std::min<std::size_t>(payload, crcs.size())] = true;
+  tail.crc = tail.frame = 0;
+  for (const Extent& extent : file.plan.extents) {
+    if (extent.is_payload) {
+      std::uint32_t& crc = extent.file_offset < tail.begin ? tail.frame : tail.crc;
+      if (extent.file_offset >= tail.begin || !is_chunk[extent.index])
+        crc = crc32_combine(crc, crcs[extent.index], extent.size);
+      continue;
+    }
+    const Bytes bytes = as_bytes(file.plan.literals).subspan(extent.index, extent.size);
+    const std::uint64_t before = std::clamp(tail.begin, extent.file_offset, extent.file_offset + extent.size);
+    tail.frame = crc32(bytes.first(before - extent.file_offset), tail.frame);
+    tail.crc = crc32(bytes.subspan(before - extent.file_offset), tail.crc);
   }
-  return crc;
 }
 
 std::uint32_t crc_of(const Storage& storage) {
@@ -425,7 +434,7 @@ void complete(RankFile& file) {
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     if (file.payloads[i] != kNoPayload) chunks.crc[i] = crcs[file.payloads[i]];
   }
-  if (!file.list.file.name.empty()) file.list.file.crc = crc_from(file.plan, file.list.file.begin);
+  set_crcs(file, crcs);
   for (std::size_t i = 0; i < file.replicas.size(); ++i) file.list.replicas.crc[i] = crc_of(*file.replicas[i].storage);
 }
 

@@ -51,6 +51,7 @@ std::string to_bytes(const RankList& list) {
                            {"size", number(file.size)},
                            {"begin", number(file.begin)},
                            {"crc", number(file.crc)},
+                           {"frame", number(file.frame)},
                            {"blocks", number(file.blocks)},
                            {"numbers", number(file.numbers)}}},
             {"tensors", to_table(list.tensors, nothing)},
@@ -78,9 +79,13 @@ RankList rank_list_from(std::string_view bytes) {
   list.of = {text_field(all, "save"), static_cast<std::uint32_t>(count_field(all, "rank", kMostRanks)),
              static_cast<std::uint32_t>(count_field(all, "world", kMostRanks))};
   const Value tail = field(all, "file");
-  list.file = {text_field(tail, "name"),    count_field(tail, "size"),
-               count_field(tail, "begin"),  static_cast<std::uint32_t>(count_field(tail, "crc", ~std::uint32_t{0})),
-               count_field(tail, "blocks"), count_field(tail, "numbers")};
+  list.file = {text_field(tail, "name"),
+               count_field(tail, "size"),
+               count_field(tail, "begin"),
+               static_cast<std::uint32_t>(count_field(tail, "crc", ~std::uint32_t{0})),
+               static_cast<std::uint32_t>(count_field(tail, "frame", ~std::uint32_t{0})),
+               count_field(tail, "blocks"),
+               count_field(tail, "numbers")};
   list.tensors = tensors_from(field(all, "tensors"));
   list.own_tensors = count_field(all, "own_tensors", list.tensors.size());
   list.chunks = chunks_from(field(all, "chunks"), list.tensors);

@@ -202,4 +202,36 @@ SafetensorsPlan plan_safetensors(const Value& tensors, const SafetensorsMetadata
   return result;
 }
 
+std::vector<Value> split_tensors(const Value& tensors, std::uint64_t most_bytes) {
+  std::vector<Value> parts = {Value::mapping(Kind::dict)};
+  std::uint64_t last_bytes = 0;
+  std::unordered_map<const void*, std::size_t> part_of;  // by storage
+  for (const Entry& entry : tensors.items()) {
+    const Tensor& tensor = entry.value.as_tensor();
+    const auto known = part_of.find(tensor.storage->identity());
+    std::size_t part = known != part_of.end() ? known->second : parts.size() - 1;
+    const bool is_full = last_bytes > 0 && tensor.nbytes() > most_bytes - std::min(most_bytes, last_bytes);
+    if (known == part_of.end() && is_full) {
+      part = parts.size();
+      parts.push_back(Value::mapping(Kind::dict));
+      last_bytes = 0;
+    }
+    if (part + 1 == parts.size()) last_bytes += tensor.nbytes();
+    if (tensor.nbytes() > 0) part_of.emplace(tensor.storage->identity(), part);
+    parts[part].set(entry.key, entry.value);
+  }
+  return parts;
+}
+
+std::string safetensors_shard_name(std::size_t number, std::size_t count) {
+  return count == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", number, count);
+}
+
+std::string safetensors_index(std::uint64_t total_size, const std::vector<std::pair<std::string, std::string>>& files) {
+  nlohmann::ordered_json map = nlohmann::ordered_json::object();
+  for (const auto& [name, file] : files) map[name] = file;
+  const nlohmann::ordered_json index = {{"metadata", {{"total_size", total_size}}}, {"weight_map", std::move(map)}};
+  return index.dump(2) + "\n";
+}
+
 }  // namespace torchkeep

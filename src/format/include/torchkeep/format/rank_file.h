@@ -42,12 +42,13 @@ struct RankState {
   Value own;
 };
 
-/// The end of a rank's file, behind all items.
+/// A rank's file, and its end behind all items.
 struct FileTail {
   std::string name;           ///< "__3_0.distcp"; empty: the rank has nothing to write and no file
   std::uint64_t size = 0;     ///< of the file
   std::uint64_t begin = 0;    ///< of the tail
   std::uint32_t crc = 0;      ///< CRC-32 of the tail
+  std::uint32_t frame = 0;    ///< CRC-32 of what lies before the tail and is no chunk: headers, values, gaps
   std::uint64_t blocks = 0;   ///< where the table of CRCs begins in the file (see BlockCrcs), when it has numbers
   std::uint64_t numbers = 0;  ///< in the table
 };

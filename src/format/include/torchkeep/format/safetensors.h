@@ -56,4 +56,15 @@ std::string safetensors_obstacle(const Tensor& tensor);
 /// (mismatch) when `tensors` is not a mapping.
 SafetensorsPlan plan_safetensors(const Value& tensors, const SafetensorsMetadata& metadata = {});
 
+/// The tensors of a dict, in its order, as dicts of at most `most_bytes` of elements each, but for a tensor that is
+/// longer by itself. Tensors that share memory stay together. At least one dict.
+std::vector<Value> split_tensors(const Value& tensors, std::uint64_t most_bytes);
+
+/// "model-00002-of-00003.safetensors", `number` counting from 1; "model.safetensors" of a single one.
+std::string safetensors_shard_name(std::size_t number, std::size_t count);
+
+/// The text of model.safetensors.index.json, by which transformers and others find the file of each tensor; `files` are
+/// names of tensors and files, `total_size` the bytes of all tensors.
+std::string safetensors_index(std::uint64_t total_size, const std::vector<std::pair<std::string, std::string>>& files);
+
 }  // namespace torchkeep

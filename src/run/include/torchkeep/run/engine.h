@@ -91,6 +91,10 @@ class Engine final {
   void gate(std::string_view name = {});
   /// Says the same of the state, where a loop begins a step.
   void begin_step() noexcept;
+  /// Whether finish_step(step) saves because it is time to, by steps or by the clock.
+  bool is_due(std::int64_t step) const;
+  /// The next finish_step() saves, due or not. Nothing for a reader.
+  void save_next() noexcept;
   /// Notes that `step` (larger than the last) is done: logs its metrics, starts a save when that is due. `metrics` is a
   /// dict of numbers and texts, or None. Failing saves are events, not errors; of a save in the background they come
   /// out of the next call. `is_last`: no step follows, so this one is saved before the call returns; whatever changes

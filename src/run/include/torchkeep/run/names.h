@@ -11,6 +11,8 @@ namespace torchkeep::names {
 
 /// Held by the one process that writes.
 inline constexpr std::string_view kLock = ".lock";
+/// In its place where something that is no file stands under that name.
+inline constexpr std::string_view kOtherLock = ".lock-2";
 /// One line of JSON for every step that had metrics.
 inline constexpr std::string_view kMetrics = "metrics.jsonl";
 inline constexpr std::string_view kSaves = "saves.jsonl";
