@@ -277,7 +277,8 @@ def test_bash_completes_verbs_options_words_files_keys_and_steps(files, own_run)
     assert set(complete("")) == {*VERBS, "--help", "--version"}
     assert complete("ver") == ["verify"]
     assert "--filter" in complete("ls", "--") and "--dry-run" in complete("prune", "--d")
-    assert complete("ls", "--sort", "s") == ["size"] and complete("convert", "--to", "") == ["pt", "safetensors"]
+    assert complete("ls", "--sort", "s") == ["size"] and complete("convert", "--to", "") == [
+        "pt", "safetensors", "folder"]
     assert complete("ls", "check", cwd=files) == ["checkpoint.pt"]
     assert complete("show", "checkpoint.pt", "model_state_dict.0", cwd=files) == [
         "model_state_dict.0.weight", "model_state_dict.0.bias"]
