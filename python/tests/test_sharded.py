@@ -81,7 +81,9 @@ def test_a_flipped_byte_is_an_error_on_every_rank(tmp_path, saved):
     for file in folder.iterdir():
         content = bytearray(file.read_bytes())
         if file.name == "__1_0.distcp":
-            content[len(content) // 3] ^= 1
+            parts = torch.load(file, weights_only=True)
+            part = next(one for one in parts.values() if isinstance(one, torch.Tensor) and one.nbytes >= 64)
+            content[content.index(part.contiguous().numpy().tobytes()) + 5] ^= 1
         (copy / file.name).write_bytes(content)
     for result in run(tmp_path, "load", 2, copy):
         assert "__1_0.distcp" in result.get("error", ""), result

@@ -9,6 +9,7 @@ import sys
 import ddp_training
 import pytest
 import torch
+from conftest import ROOT
 from canonical import describe
 from test_run import CUT, TOTAL, assert_exact
 from training import Training, everything
@@ -38,7 +39,8 @@ def test_a_run_may_be_compiled_half_way(tmp_path):
 def launch(ranks, folder, name, until):
     """The results of all ranks."""
     arguments = [str(ranks), str(folder / f"rendezvous-{name}-{until}"), str(folder / name), "9", str(until)]
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    helpers = os.pathsep.join([str(ROOT / "tests" / "python"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": helpers}
     children = [subprocess.Popen([sys.executable, str(PROGRAM), str(rank), *arguments], env=environment,
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for rank in range(ranks)]
     outputs = [child.communicate(timeout=300) for child in children]

@@ -3,6 +3,7 @@
 
     saved = {"trainer": trainer, "model": model, "optimizer": optimizer, "data": sampler, "rng": Generators()}
     handler = Checkpoint(saved, TorchkeepSaver("runs/a"), n_saved=2)
+    saved["handler"] = handler  # knows which files it keeps
     trainer.add_event_handler(Events.ITERATION_COMPLETED(every=100), handler)
     ...
     Checkpoint.load_objects(saved, torchkeep.load("runs/a/checkpoint_200.pt"))
