@@ -247,7 +247,7 @@ void write_file(Conversion& conversion, const Target& target, Plan plan, const S
 
 // Says in an error which file cannot be converted.
 template <class Make>
-Plan plan_of(const OpenedCheckpoint& opened, Make make) {
+auto made_of(const OpenedCheckpoint& opened, Make make) -> decltype(make()) {
   try {
     return make();
   } catch (const Error& error) {
@@ -271,12 +271,12 @@ int run_convert(Session& session, const ConvertOptions& options) {
   }
   conversion.value = change_contents(value, options, opened.kind, conversion.left_out);
   if (format == OutputFormat::safetensors) {
-    const Value tensors = flat_tensors(conversion);
+    const Value tensors = made_of(opened, [&] { return flat_tensors(conversion); });
     check_strict(conversion, options, format, opened.path);
     if (has_shards)
       write_shards(conversion, tensors, options, session.progress());
     else
-      write_file(conversion, target, plan_of(opened, [&] { return plan_tensors(conversion, tensors, options).plan; }),
+      write_file(conversion, target, made_of(opened, [&] { return plan_tensors(conversion, tensors, options).plan; }),
                  session);
   } else {
     prepare_for_torch(conversion, options);
@@ -284,7 +284,7 @@ int run_convert(Session& session, const ConvertOptions& options) {
     if (format == OutputFormat::folder)
       conversion.file_size = target.write_folder(conversion.value, session.progress());
     else
-      write_file(conversion, target, plan_of(opened, [&] { return plan_pt(conversion.value); }), session);
+      write_file(conversion, target, made_of(opened, [&] { return plan_pt(conversion.value); }), session);
   }
   if (!target.is_stream()) report(session, options, opened, conversion, format);
   return kGood;
