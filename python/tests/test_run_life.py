@@ -750,3 +750,15 @@ class Bell:
         self.writes += 1
         if self.writes == self.rings_at:
             os.kill(os.getpid(), signal.SIGALRM)
+
+
+def test_what_a_checkpoint_lacks_is_said_in_pythons_words(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    with torchkeep.Run(tmp_path / "run", save_every=1) as run:
+        run.track(model=model)
+        for _ in run.steps(1):
+            run.finish_step()
+    with pytest.raises(torchkeep.Error, match=r"it lacks 'more' \(Run\(may_be_missing=\[\.\.\.\]\) lets these start fresh\)"):
+        with torchkeep.Run(tmp_path / "run") as run:
+            run.track(model=model, more=torch.nn.Linear(2, 2))
+            run.resume()

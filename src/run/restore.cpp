@@ -23,11 +23,12 @@ bool may_miss(const TrackedItem& item, const RunOptions& options) {
 }
 
 [[noreturn]] void fail(const std::string& file, const std::vector<std::string>& missing,
-                       const std::vector<Error>& errors) {
+                       const std::vector<Error>& errors, Spelling spelling) {
   if (missing.empty() && errors.size() == 1) throw Error(errors.front());
   std::string message = "the checkpoint does not fit what is tracked, and nothing was changed";
   if (!missing.empty()) {
-    message += fmt::format("; it lacks {} (RunOptions::may_be_missing lets these start fresh)", join(missing));
+    message += fmt::format("; it lacks {} ({} lets these start fresh)", join(missing),
+                           spelling == Spelling::python ? "Run(may_be_missing=[...])" : "RunOptions::may_be_missing");
   }
   for (const Error& error : errors) message += fmt::format("; {}: {}", error.where().key, error.message());
   throw Error(Code::mismatch, std::move(message), at_file(file))
@@ -138,7 +139,7 @@ void restore(const std::vector<TrackedItem>& items, const RunOptions& options, c
     }
   }
   const std::string file = checkpoint.where().file;
-  if (!missing.empty() || !errors.empty()) fail(file, missing, errors);
+  if (!missing.empty() || !errors.empty()) fail(file, missing, errors, options.spelling);
   warn_about_entries(items, checkpoint, warn);
   make(changes, file);
 }
