@@ -129,12 +129,6 @@ RunOptions options_from(const nb::dict& given) {
   return options;
 }
 
-/// Ctrl-C, while the training waits for a save in the background.
-void look_for_signals() {
-  const nb::gil_scoped_acquire gil;
-  if (PyErr_CheckSignals() != 0) throw Interrupted();
-}
-
 /// The identities of these tensors' storages.
 std::vector<const void*> memory_of(const nb::object& tensors) {
   std::vector<const void*> identities;

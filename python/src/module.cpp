@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // torchkeep._core: the extension module under the package torchkeep.
+#include <torchkeep/base/memory.h>
+
 #include "errors.h"
 #include "files.h"
 
@@ -8,6 +10,7 @@ NB_MODULE(_core, module) {
   nb::set_leak_warnings(false);  // PyTorch's names are kept until the process ends
   register_errors();
   module.attr("__version__") = TORCHKEEP_VERSION;
+  module.def("usable_memory", [] { return torchkeep::usable_memory(); });
   bind_files(module);
   bind_directory(module);
   bind_sampler(module);

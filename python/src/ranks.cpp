@@ -57,12 +57,6 @@ PeerCalls calls_of(const nb::object& store) {
               }};
 }
 
-/// Ctrl-C, while the training waits for other ranks.
-void look_for_signals() {
-  const nb::gil_scoped_acquire gil;
-  if (PyErr_CheckSignals() != 0) throw Interrupted();
-}
-
 /// Where a part of a tensor lies in the whole, by its key path: (path, sizes of the whole, offset, ranks that hold it).
 using PlacedParts = std::vector<
     std::tuple<std::string, std::vector<std::int64_t>, std::vector<std::int64_t>, std::vector<std::int64_t>>>;
@@ -140,7 +134,8 @@ class PyRanks {
   }
   /// Saves with all other ranks, each of which has its parts of the tensors.
   void save(nb::handle object, nb::handle folder, const PlacedParts& parts, bool durable, nb::object stand_in) {
-    const Value state = with_shards(to_value(object, {.stand_in = std::move(stand_in)}), parts);
+    const Value state =
+        with_shards(to_value(object, {.stand_in = std::move(stand_in), .device_copies = device_copies()}), parts);
     const std::string path = to_path(folder);
     without_gil([&] { save_sharded({state, {}}, path, group(), {.save = {.durable = durable, .read_back = true}}); });
   }

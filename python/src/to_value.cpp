@@ -3,11 +3,10 @@
 #include "to_value.h"
 
 #include <fmt/format.h>
+#include <nanobind/stl/optional.h>
 #include <unordered_map>
 #include <utility>
 #include <vector>
-
-#include <torchkeep/base/memory.h>
 
 #include "address_map.h"
 #include "tensor_reader.h"
@@ -426,7 +425,7 @@ Value to_value(nb::handle object, const ReaderOptions& options) {
 }
 
 nb::object device_copies(std::optional<std::uint64_t> limit) {
-  return nb::module_::import_("torchkeep._device_copies").attr("DeviceCopies")(limit.value_or(usable_memory() / 4));
+  return nb::module_::import_("torchkeep._device_copies").attr("DeviceCopies")(limit);
 }
 
 }  // namespace torchkeep::python

@@ -99,4 +99,9 @@ std::unique_ptr<ReadAt> WatchedFs::open_read(const std::string& path) {
   return std::make_unique<WatchedReadAt>(std::move(file), watch_);
 }
 
+void look_for_signals() {
+  const nb::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw Interrupted();
+}
+
 }  // namespace torchkeep::python

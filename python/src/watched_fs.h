@@ -18,6 +18,8 @@ namespace torchkeep::python {
 /// Ends an operation whose Python exception (KeyboardInterrupt, or one of the progress callback) is set in the thread
 /// state of the thread that began it.
 struct Interrupted {};
+/// Ctrl-C, while the training's thread waits for a save or for other ranks: throws Interrupted. Without the GIL.
+void look_for_signals();
 
 /// Counts bytes. In the thread that made it, and at most every 50 ms, it takes the GIL, lets pending signal handlers
 /// run, and calls `progress(done, total)` unless that is None.

@@ -2,6 +2,7 @@
 """Memory of devices, copied to the host at the speed of the bus."""
 import weakref
 
+from . import _core
 from ._adapter import torch_module
 
 _SMALLEST = 1 << 20
@@ -59,7 +60,8 @@ class DeviceCopies:
     """
 
     def __init__(self, limit):
-        self.limit = limit  #: bytes; what is beyond is copied to memory that is not pinned
+        #: bytes; what is beyond is copied to memory that is not pinned. None: a quarter of what this process may use
+        self.limit = limit
         self._segments = []
         self._calls = []  # weak references to those whose copies may still be read
         self._call = None
@@ -85,6 +87,8 @@ class DeviceCopies:
         self._call = None
 
     def _begin(self):
+        if self.limit is None:
+            self.limit = _core.usable_memory() // 4
         self._calls = [call for call in self._calls if call() is not None]
         if not self._calls:
             for segment in self._segments:

@@ -3,7 +3,6 @@
 // protocol, which must be noticed.
 //
 // TORCHKEEP_CRASH_IMAGES=1000000 checks that many (`make crash-ranks`).
-#include <cstdlib>
 #include <gtest/gtest.h>
 #include <iostream>
 #include <string>
@@ -91,22 +90,10 @@ void examine(const RankScenario& scenario, std::uint64_t seed, std::size_t image
                        [&](const CrashImage& image) { check(scenario, crash, image, findings); });
 }
 
-// Each image takes thirty times as long under the sanitizers, and what they look for shows in fewer.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr std::size_t kImages = 1'000;
-#else
-constexpr std::size_t kImages = 20'000;
-#endif
-
-std::size_t images_wanted() {
-  const char* const wanted = std::getenv("TORCHKEEP_CRASH_IMAGES");
-  return wanted != nullptr ? std::strtoull(wanted, nullptr, 10) : kImages;
-}
-
 TEST(RankCrash, AllRanksFindWhatAnyOfThemTookForSaved) {
   Findings findings;
   std::uint64_t seed = 1;
-  for (; findings.images < images_wanted(); ++seed) {
+  for (; findings.images < testing::crash_images_wanted(); ++seed) {
     examine(RankScenario::draw(seed), seed, 24, findings);
     ASSERT_EQ(findings.bad, 0U) << "seed " << seed << ": " << findings.first;
   }

@@ -4,7 +4,6 @@
 //
 // TORCHKEEP_CRASH_IMAGES=1000000 checks that many (`make crash`).
 #include <algorithm>
-#include <cstdlib>
 #include <functional>
 #include <gtest/gtest.h>
 #include <memory>
@@ -253,22 +252,10 @@ Findings examine(const Scenario& scenario, std::uint64_t seed, const Wrap& wrap 
   return findings;
 }
 
-// Each image takes thirty times as long under the sanitizers, and what they look for shows in fewer.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr std::size_t kImages = 1'000;
-#else
-constexpr std::size_t kImages = 20'000;
-#endif
-
-std::size_t images_wanted() {
-  const char* const wanted = std::getenv("TORCHKEEP_CRASH_IMAGES");
-  return wanted != nullptr ? std::strtoull(wanted, nullptr, 10) : kImages;
-}
-
 TEST(RunCrash, TheNextStartFindsEverythingThatWasToldSaved) {
   std::size_t images = 0;
   std::uint64_t seed = 1;
-  for (; images < images_wanted(); ++seed) {
+  for (; images < testing::crash_images_wanted(); ++seed) {
     const Findings findings = examine(Scenario::draw(seed), seed);
     images += findings.images;
     ASSERT_TRUE(findings.good()) << "seed " << seed << ": " << findings.half_published << " half published, "

@@ -2,6 +2,7 @@
 #include "support/crash_fs.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <random>
 #include <string_view>
 #include <unordered_set>
@@ -275,6 +276,17 @@ std::string CrashFs::story(const CrashImage& image) const {
     text += std::string("  ") + kFates[static_cast<int>(fate.kind)] + ": " + in_words(log_.at(fate.event).event) + "\n";
   }
   return text;
+}
+
+std::size_t crash_images_wanted() {
+  // Each image takes thirty times as long under the sanitizers, and what they look for shows in fewer.
+#if defined(__SANITIZE_ADDRESS__)
+  constexpr std::size_t kUsual = 1'000;
+#else
+  constexpr std::size_t kUsual = 20'000;
+#endif
+  const char* const wanted = std::getenv("TORCHKEEP_CRASH_IMAGES");
+  return wanted != nullptr ? std::strtoull(wanted, nullptr, 10) : kUsual;
 }
 
 }  // namespace torchkeep::testing

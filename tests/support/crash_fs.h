@@ -47,6 +47,9 @@ struct CrashBudget {
   std::uint64_t seed = 1;
 };
 
+/// How many images a test of crashes looks at: TORCHKEEP_CRASH_IMAGES, or its usual number.
+std::size_t crash_images_wanted();
+
 struct CrashCount {
   std::size_t images = 0;  ///< different (disk, acknowledged) pairs that were checked
   bool exhaustive = true;  ///< false: some were drawn at random
